@@ -1,0 +1,78 @@
+// Directory: what a host's daemon tells its processes, in HostMemory::directory(): this host's ports and
+// addresses, the peers that answered hello, and the state of each cable. The daemon is the only writer.
+//
+// Readers copy it whole with read_directory (a sequence lock: retried while the daemon writes) when
+// `generation` has changed; reading costs no system call. Nothing in it is trusted by the peer.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
+
+#include "rail/host_memory.h"
+#include "wire/control.h"
+
+namespace tbt::fabric {
+
+inline constexpr uint32_t kCablesMax = rail::kRailsMax - 1;
+inline constexpr uint32_t kPeersMax = 16;
+inline constexpr uint8_t kAggregate = 0xff;
+
+// One verbs device of this host, or of a peer. lid 0: unused entry.
+struct PortEntry {
+  uint16_t lid = 0;
+  uint8_t cable = kAggregate;  // ordinal on the host that owns the port
+  uint8_t gid_count = 0;
+  std::array<wire::GidBytes, wire::kGidsPerPortMax> gids{};
+  uint64_t guid = 0;           // only for this host's ports
+};
+
+enum class LinkState : uint8_t { kDown = 0, kUnplugged = 1, kConnecting = 2, kUp = 3 };
+
+struct CableEntry {
+  LinkState state = LinkState::kDown;
+  uint8_t peer = 0xff;         // index into peers once hello was exchanged
+  uint8_t peer_cable = 0;      // ordinal of this cable on the peer
+  uint8_t flags = 0;
+  uint32_t tag = 0;            // session tag of frames on it
+  uint32_t speed_gbps = 0;     // 80 for the ideal cable
+};
+
+struct PeerEntry {
+  bool known = false;
+  bool gone = false;           // said farewell, or came back with another incarnation
+  uint64_t incarnation = 0;
+  std::array<char, 64> name{};
+  std::array<PortEntry, wire::kPortsMax> ports{};
+};
+
+struct DirectoryData {
+  uint32_t host_index = 0;
+  uint32_t cables = 0;
+  uint64_t incarnation = 0;
+  uint16_t vendor_id = 0, device_id = 0;  // PCI ids of the NHI
+  std::array<char, 64> host_name{};
+  std::array<char, 64> fabric_name{};
+  std::array<PortEntry, wire::kPortsMax> ports{};   // [0] is the aggregate tbt0, [1 + k] is tbt0c<k>
+  std::array<CableEntry, kCablesMax> links{};
+  std::array<PeerEntry, kPeersMax> peers{};
+};
+static_assert(std::is_trivially_copyable_v<DirectoryData>);
+
+struct Directory {
+  std::atomic<uint32_t> generation;  // odd while the daemon writes
+  std::atomic<uint32_t> daemon_pid;
+  DirectoryData data;
+};
+static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
+
+Directory& directory_of(rail::HostMemory& memory) noexcept;
+uint32_t directory_generation(rail::HostMemory& memory) noexcept;
+// Copies a consistent state and returns its generation.
+uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept;
+// Daemon only: replaces the data and wakes every attached process.
+void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept;
+
+}  // namespace tbt::fabric

@@ -1,0 +1,76 @@
+// HostMemory: the one shared, DMA-able memory of a host (a sealed memfd made by its daemon), mapped by every
+// attached process. It holds, in this order: a header, the slot table, one SharedRailState per rail (rings,
+// buffers, inboxes, locks), and a directory page range that fabric/ fills (this room does not look inside).
+//
+// Ownership: the daemon creates it and hands its descriptor out; the memory lives as long as anybody maps it,
+// so a killed host leaves nothing behind. Every field that two processes touch is atomic or under a named lock.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "rail/rail.h"
+#include "sys/unique_fd.h"
+#include "tbt/status.h"
+
+namespace tbt::rail {
+
+inline constexpr uint32_t kRailsMax = 9;            // 8 cables, and the loopback as the last one
+inline constexpr size_t kDirectoryBytes = 64 * 1024;
+
+enum class SlotState : uint32_t { kFree = 0, kAttached = 1, kDead = 2 };
+
+// One attached process. `wake` is a futex word: bumped and woken by whoever puts something in the inbox of a
+// slot whose `sleeping` is set.
+struct alignas(64) Slot {
+  std::atomic<SlotState> state;
+  std::atomic<int32_t> pid;
+  std::atomic<uint32_t> qpn_first;   // local QPN numbers used by this process are [qpn_first, qpn_next),
+  std::atomic<uint32_t> qpn_next;    // modulo 2^18; qpn_next goes on over the lives of a slot
+  alignas(64) std::atomic<uint32_t> wake;
+  std::atomic<uint32_t> sleeping;
+};
+
+struct HostConfig {
+  uint32_t cables = 0;               // rails 0..cables-1 are cables, rail `cables` is the loopback
+  uint32_t ring_entries = 256;       // descriptors per ring, power of two
+  uint32_t rx_buffers = 768;         // receive buffers per rail, > ring_entries
+};
+
+class HostMemory {
+ public:
+  static Result<std::unique_ptr<HostMemory>> create(const HostConfig& config);
+  // Maps memory made by another process; refuses what has the wrong magic, version or size.
+  static Result<std::unique_ptr<HostMemory>> map(sys::UniqueFd fd);
+  ~HostMemory();
+  HostMemory(const HostMemory&) = delete;
+  HostMemory& operator=(const HostMemory&) = delete;
+
+  [[nodiscard]] int fd() const noexcept;
+  [[nodiscard]] std::byte* base() const noexcept;
+  [[nodiscard]] size_t bytes() const noexcept;
+  [[nodiscard]] uint32_t cables() const noexcept;
+
+  [[nodiscard]] Slot& slot(SlotId id) noexcept;
+  [[nodiscard]] std::byte* directory() noexcept;  // kDirectoryBytes, page aligned, zero at creation
+
+  // Wakes the process in `id` if it sleeps; cheap (one load) if it does not. Slot 0, the daemon, is woken
+  // through the interrupt descriptor given here, once, by each process.
+  void wake(SlotId id) noexcept;
+  void set_daemon_wake_fd(int fd) noexcept;  // not owned
+
+  // Sleeps until woken or until `timeout_ns` has passed. The caller sets slot.sleeping, looks once more for
+  // work, then calls this with the value of slot.wake that it read before looking.
+  void sleep(SlotId id, uint32_t seen, int64_t timeout_ns) noexcept;
+
+ private:
+  HostMemory() = default;
+  struct Layout;
+  std::unique_ptr<Layout> layout_;
+  friend class SharedRail;
+};
+
+}  // namespace tbt::rail
