@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -52,19 +53,30 @@ struct Heartbeat { uint64_t incarnation = 0; uint64_t sequence = 0; bool reply =
 struct Bye { uint64_t incarnation = 0; };
 
 // The process in `slot` of the sender is gone; its QPs are those whose local number (QPN bits 17:0) lies in
-// [first, first + count) modulo 2^18.
-struct ProcessGone { uint8_t slot = 0; uint32_t first = 0; uint32_t count = 0; };
+// [first, first + count) modulo 2^18. `lid` is the aggregate LID of the sender's host.
+struct ProcessGone {
+  uint8_t slot = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+  uint16_t lid = 0;
+};
 
 using ControlMessage = std::variant<Hello, Refuse, Heartbeat, Bye, ProcessGone>;
 
-// Appends the message; returns its bytes (at most kControlMessageMax).
+// The bytes of a message, at most kControlMessageMax. Its fields must be in the ranges of docs/wire.md
+// (asserted): in particular a Hello needs an incarnation, a name and 1..kPortsMax ports of different LIDs.
 std::vector<std::byte> encode_control(const ControlMessage& message);
 
 enum class ControlError : uint8_t { kNone, kTruncated, kUnknownType, kBadField, kUnknownVersion };
 // On kUnknownVersion of a Hello, `out` is a Hello with only `version` set, so that it can be refused by name.
 ControlError decode_control(std::span<const std::byte> bytes, ControlMessage& out);
 
-// The session tag of a cable: both incarnations, the same from both ends.
+const char* control_error_name(ControlError error) noexcept;
+
+// What a host name may consist of: 1..kHostNameMax printable ASCII characters, no space.
+bool host_name_is_legal(std::string_view name) noexcept;
+
+// The session tag of a cable: both incarnations, the same from both ends. Never 0, the tag of a hello.
 uint32_t session_tag(uint64_t incarnation_a, uint64_t incarnation_b) noexcept;
 
 }  // namespace tbt::wire

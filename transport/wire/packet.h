@@ -108,7 +108,9 @@ struct ParsedPacket {
 };
 
 // Parses the headers at the start of `bytes`. `packet_bytes` is the size of the whole packet, headers to
-// pad, of which `bytes` may be only the beginning (a head frame). Reads nothing outside `bytes`.
+// pad. `bytes` is all of it, or exactly its headers (a head frame); anything between is kBadLength. Reads
+// nothing outside `bytes`. Extension fields that the opcode has not, and the GRH without has_grh, keep what
+// `out` held.
 ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes, ParsedPacket& out) noexcept;
 
 }  // namespace tbt::wire
