@@ -130,10 +130,14 @@ __attribute__((target("sse4.2"))) uint32_t run_hardware(uint32_t state, std::byt
     state = three_streams<kCopy, kShortStream>(kShortShift, state, to, from);
     advance(3 * kShortStream);
   }
-  for (; n >= 8; advance(8)) state = static_cast<uint32_t>(step<kCopy>(state, to, from, 0));
-  for (; n > 0; advance(1)) {
+  while (n >= 8) {
+    state = static_cast<uint32_t>(step<kCopy>(state, to, from, 0));
+    advance(8);
+  }
+  while (n > 0) {
     if constexpr (kCopy) *to = *from;
     state = _mm_crc32_u8(state, static_cast<uint8_t>(*from));
+    advance(1);
   }
   return state;
 }
