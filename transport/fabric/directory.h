@@ -42,11 +42,21 @@ struct CableEntry {
 
 struct PeerEntry {
   bool known = false;
-  bool gone = false;           // said farewell, or came back with another incarnation
+  bool gone = false;           // said farewell, or came back with another incarnation (in another entry)
   uint64_t incarnation = 0;
   std::array<char, 64> name{};
   std::array<PortEntry, wire::kPortsMax> ports{};
 };
+
+// News that a process is gone: local QP numbers [first, first + count), modulo 2^18, of `slot` on the host
+// whose aggregate LID is `lid` (this host's own, for local processes) exist no longer.
+struct GoneEntry {
+  uint16_t lid = 0;
+  uint8_t slot = 0;
+  uint32_t first = 0;
+  uint32_t count = 0;
+};
+inline constexpr uint32_t kGoneMax = 64;
 
 struct DirectoryData {
   uint32_t host_index = 0;
@@ -58,13 +68,17 @@ struct DirectoryData {
   std::array<PortEntry, wire::kPortsMax> ports{};   // [0] is the aggregate tbt0, [1 + k] is tbt0c<k>
   std::array<CableEntry, kCablesMax> links{};
   std::array<PeerEntry, kPeersMax> peers{};
+  // The last kGoneMax departures; number i since the daemon started is at gone[i % kGoneMax]. A reader keeps
+  // the count that it has handled; if it fell behind by more than kGoneMax, the oldest ones are lost to it.
+  std::array<GoneEntry, kGoneMax> gone{};
+  uint64_t gone_count = 0;
 };
 static_assert(std::is_trivially_copyable_v<DirectoryData>);
 
 struct Directory {
   std::atomic<uint32_t> generation;  // odd while the daemon writes
-  std::atomic<uint32_t> daemon_pid;
-  DirectoryData data;
+  std::atomic<uint32_t> daemon_pid;  // 0: the daemon has ended in good order
+  alignas(8) DirectoryData data;
 };
 static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
 

@@ -1,0 +1,83 @@
+// The sequence lock over DirectoryData. The data is copied in 64-bit words with relaxed atomic accesses, so
+// that a reader racing with the daemon reads old or new words (and then tries again), never undefined ones.
+#include "fabric/directory.h"
+
+#include <bit>
+#include <cstring>
+#include <new>
+
+namespace tbt::fabric {
+namespace {
+
+constexpr size_t kWords = sizeof(DirectoryData) / sizeof(uint64_t);
+static_assert(sizeof(DirectoryData) % sizeof(uint64_t) == 0);
+static_assert(std::atomic_ref<uint64_t>::is_always_lock_free);
+
+uint64_t* words_of(Directory& directory) noexcept {
+  return reinterpret_cast<uint64_t*>(&directory.data);
+}
+
+void load_words(Directory& directory, DirectoryData& out) noexcept {
+  auto* to = reinterpret_cast<std::byte*>(&out);
+  uint64_t* from = words_of(directory);
+  for (size_t i = 0; i < kWords; i++) {
+    const uint64_t word = std::atomic_ref<uint64_t>(from[i]).load(std::memory_order_relaxed);
+    std::memcpy(to + i * sizeof word, &word, sizeof word);
+  }
+}
+
+// Stores only the words that changed: readers' cache lines stay theirs.
+void store_words(Directory& directory, const DirectoryData& data) noexcept {
+  const auto* from = reinterpret_cast<const std::byte*>(&data);
+  uint64_t* to = words_of(directory);
+  for (size_t i = 0; i < kWords; i++) {
+    uint64_t word = 0;
+    std::memcpy(&word, from + i * sizeof word, sizeof word);
+    std::atomic_ref<uint64_t> target(to[i]);
+    if (target.load(std::memory_order_relaxed) != word) {
+      target.store(word, std::memory_order_relaxed);
+    }
+  }
+}
+
+}  // namespace
+
+Directory& directory_of(rail::HostMemory& memory) noexcept {
+  return *std::launder(reinterpret_cast<Directory*>(memory.directory()));
+}
+
+uint32_t directory_generation(rail::HostMemory& memory) noexcept {
+  return directory_of(memory).generation.load(std::memory_order_acquire);
+}
+
+uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept {
+  Directory& directory = directory_of(memory);
+  // A daemon killed in the middle of a write leaves an odd generation for ever: after some tries take what
+  // is there. Every field is checked where it is used.
+  constexpr int kTries = 10000;
+  uint32_t before = 0;
+  for (int i = 0; i < kTries; i++) {
+    before = directory.generation.load(std::memory_order_acquire);
+    if ((before & 1) != 0) continue;
+    load_words(directory, out);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (directory.generation.load(std::memory_order_relaxed) == before) return before;
+  }
+  load_words(directory, out);
+  return before;
+}
+
+void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept {
+  Directory& directory = directory_of(memory);
+  const uint32_t odd = directory.generation.load(std::memory_order_relaxed) | 1;
+  directory.generation.store(odd, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  store_words(directory, data);
+  directory.generation.store(odd + 1, std::memory_order_release);
+  for (rail::SlotId id = 1; id < rail::kSlotsMax; id++) {
+    const auto state = memory.slot(id).state.load(std::memory_order_acquire);
+    if (state == rail::SlotState::kAttached) memory.wake(id);
+  }
+}
+
+}  // namespace tbt::fabric
