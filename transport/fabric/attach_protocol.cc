@@ -1,0 +1,121 @@
+#include "fabric/attach_protocol.h"
+
+#include "fabric/json_text.h"
+#include "rail/rail.h"
+
+namespace tbt::fabric {
+namespace {
+
+using nlohmann::json;
+
+struct OperationName {
+  Operation operation;
+  const char* name;
+};
+constexpr OperationName kOperations[] = {
+    {Operation::kAttach, "attach"}, {Operation::kStatus, "status"}, {Operation::kCable, "cable"}};
+
+json encode_settings(const CableSettings& settings) {
+  json out = json::object();
+  for (size_t i = 0; i < kCableFields; i++) {
+    if (settings.values[i]) out[cable_field_name(static_cast<CableField>(i))] = *settings.values[i];
+  }
+  return out;
+}
+
+Status decode_settings(const json& message, CableSettings& out) {
+  const auto it = message.find("settings");
+  if (it == message.end() || !it->is_object()) return Status(EINVAL, "cable without settings");
+  size_t known = 0;
+  for (size_t i = 0; i < kCableFields; i++) {
+    const auto field = static_cast<CableField>(i);
+    if (!it->contains(cable_field_name(field))) continue;
+    out.values[i] = json_uint(*it, cable_field_name(field), cable_field_max(field));
+    if (!out.values[i]) return Status(EINVAL, "cable setting out of range");
+    known++;
+  }
+  return known == it->size() ? Status{} : Status(EINVAL, "unknown cable setting");
+}
+
+Status decode_cable(const json& message, Request& out) {
+  const auto cable = json_uint(message, "cable", rail::emulated::kCablesMax - 1);
+  if (!cable) return Status(EINVAL, "cable number missing or out of range");
+  out.cable = static_cast<uint32_t>(*cable);
+  return decode_settings(message, out.settings);
+}
+
+Status decode_grant(const json& message, AttachGrant& out) {
+  if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
+    return Status(EPROTO, "the daemon speaks another version");
+  }
+  const auto slot = json_uint(message, "slot", rail::kSlotsMax - 1u);
+  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
+  const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
+  if (!slot || *slot == rail::kDaemonSlot || !hosts || !host || *host >= *hosts) {
+    return Status(EPROTO, "the daemon's answer makes no sense");
+  }
+  out = {static_cast<uint16_t>(*slot), static_cast<uint32_t>(*host), static_cast<uint32_t>(*hosts)};
+  return {};
+}
+
+}  // namespace
+
+std::string encode_request(const Request& request) {
+  json message{{"version", kAttachVersion}};
+  for (const auto& [operation, name] : kOperations) {
+    if (operation == request.operation) message["op"] = name;
+  }
+  if (request.operation == Operation::kCable) {
+    message["cable"] = request.cable;
+    message["settings"] = encode_settings(request.settings);
+  }
+  return json_dump(message);
+}
+
+Status decode_request(std::string_view text, Request& out) {
+  const json message = parse_json_object(text);
+  if (message.is_null()) return Status(EPROTO, "not a request of this protocol");
+  if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
+    return Status(EPROTO, "this daemon speaks version 1 of its protocol only");
+  }
+  const auto op = json_string(message, "op");
+  for (const auto& [operation, name] : kOperations) {
+    if (op != name) continue;
+    out.operation = operation;
+    return operation == Operation::kCable ? decode_cable(message, out) : Status{};
+  }
+  return Status(EINVAL, "unknown operation");
+}
+
+std::string encode_grant(const AttachGrant& grant) {
+  return json_dump({{"ok", true},
+                    {"version", kAttachVersion},
+                    {"slot", grant.slot},
+                    {"host", grant.host},
+                    {"hosts", grant.hosts}});
+}
+
+std::string encode_done() { return json_dump({{"ok", true}}); }
+
+std::string encode_refusal(int code, std::string_view text) {
+  return json_dump({{"ok", false}, {"code", code}, {"error", std::string(text)}});
+}
+
+Status decode_reply(std::string_view text, bool expect_grant, Reply& out) {
+  const json message = parse_json_object(text);
+  const auto ok = message.is_object() ? message.find("ok") : message.end();
+  if (!message.is_object() || ok == message.end() || !ok->is_boolean()) {
+    return Status(EPROTO, "the daemon's answer makes no sense");
+  }
+  if (!ok->get<bool>()) {
+    constexpr uint64_t kErrnoMax = 4095;
+    out.code = static_cast<int>(json_uint(message, "code", kErrnoMax).value_or(EPROTO));
+    if (out.code == 0) out.code = EPROTO;
+    out.text = json_string(message, "error").value_or("refused");
+    return {};
+  }
+  out.code = 0;
+  return expect_grant ? decode_grant(message, out.grant) : Status{};
+}
+
+}  // namespace tbt::fabric

@@ -1,0 +1,53 @@
+// The texts that a process and its host's daemon exchange: JSON objects of at most 64 KiB and 16 levels.
+// docs/daemon.md is the description. Decoding trusts nothing: unknown operations, missing or ill-typed
+// fields and values out of range are refused, extra fields are passed over.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "fabric/cable_settings.h"
+#include "tbt/status.h"
+
+namespace tbt::fabric {
+
+inline constexpr uint32_t kAttachVersion = 1;
+
+enum class Operation : uint8_t {
+  kAttach,  // a slot, and the descriptors of everything
+  kStatus,  // what the daemon knows, as JSON for people and tools
+  kCable,   // change an emulated cable
+};
+
+struct Request {
+  Operation operation = Operation::kStatus;
+  uint32_t cable = 0;        // kCable: the fabric's number of it
+  CableSettings settings{};  // kCable
+};
+
+// What an attaching process is told beside its descriptors, which are in this order: the silicon, the memory
+// of each host, the interrupt of each host.
+struct AttachGrant {
+  uint16_t slot = 0;
+  uint32_t host = 0;
+  uint32_t hosts = 0;
+};
+
+struct Reply {
+  int code = 0;      // 0, or the errno value of a refusal
+  std::string text;  // of a refusal
+  AttachGrant grant{};
+};
+
+std::string encode_request(const Request& request);
+// EPROTO: not of this protocol or version. EINVAL: a field is missing or out of range.
+Status decode_request(std::string_view text, Request& out);
+
+std::string encode_grant(const AttachGrant& grant);
+std::string encode_done();
+std::string encode_refusal(int code, std::string_view text);
+// The reply to kAttach (`expect_grant`) or kCable.
+Status decode_reply(std::string_view text, bool expect_grant, Reply& out);
+
+}  // namespace tbt::fabric
