@@ -1,0 +1,187 @@
+"""What happens when something breaks: killed programs and daemons, pulled cables, damaged frames; and that
+nothing is left behind."""
+import os
+import re
+import signal
+import statistics
+import time
+
+from harness import Fabric, command_line, expect, free_port, wait_until
+from pingpong import run_pingpong
+from registry import group
+
+KILL_BOUND_MS = 100
+KILLS = 5
+ERROR_LINE = r"Completion with error|Failed status|failed|Couldn't|error"
+
+
+def kill_once(fabric, command, victim):
+    """Kills one end in the middle of a transfer; milliseconds until the other printed its error."""
+    port = free_port()
+    command = [*command[:1], "-p", port, "-F", *command[1:]]
+    server, client = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+    survivor, killed = (client, server) if victim == "server" else (server, client)
+    wait_until(lambda: client.time_of(r"#bytes") or not client.running(), 20, f"no start\n{client.output()}")
+    time.sleep(0.3)
+    expect(server.running() and client.running(), f"ended before the kill\n{client.output()}\n{server.output()}")
+    at = time.monotonic()
+    killed.signal(signal.SIGKILL)
+    done = survivor.wait(10)
+    ended = time.monotonic()
+    expect(done.status != 0, f"the survivor noticed nothing\n{done.text()}")
+    said = survivor.time_of(ERROR_LINE)
+    expect(said is not None, f"the survivor ended without saying why\n{done.text()}")
+    return (said - at) * 1000, (ended - at) * 1000
+
+
+def kill_many(site, fabric, command, victim):
+    seen = [kill_once(fabric, command, victim) for _ in range(KILLS)]
+    errors = [error for error, _ in seen]
+    site.say(f"{' '.join(command)}, {victim} killed {KILLS} times: error after "
+             f"{', '.join(f'{error:.0f}' for error in errors)} ms, "
+             f"ended after {statistics.median(end for _, end in seen):.0f} ms (median)")
+    expect(max(errors) <= KILL_BOUND_MS, f"more than {KILL_BOUND_MS} ms")
+
+
+@group(alone=True)
+def kill(site):
+    """kill -9 in the middle of a transfer: the other side ends with an error within 100 ms."""
+    with Fabric(site) as fabric:
+        kill_many(site, fabric, ["ib_write_bw", "-n", "50000000"], "server")
+        kill_many(site, fabric, ["ib_write_bw", "-n", "50000000", "-e"], "server")
+        kill_many(site, fabric, ["ib_write_bw", "-n", "50000000", "-b"], "client")
+        kill_many(site, fabric, ["ib_send_bw", "-n", "50000000"], "client")
+        kill_many(site, fabric, ["ib_read_bw", "-n", "50000000"], "server")
+        run_pingpong(fabric, "rc", ["-c"], 65536)  # everything was taken back
+
+
+@group()
+def kill_often(site):
+    """Programs killed at random moments: the fabric goes on working and gives everything back."""
+    with Fabric(site) as fabric:
+        for index in range(12):
+            port = free_port()
+            command = ["ib_send_bw", "-F", "-p", port, "-n", "50000000", "-s", "4096", *(["-b"] * (index % 2))]
+            server, client = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+            time.sleep(0.02 * index)
+            (server if index % 3 else client).kill()
+            time.sleep(0.05)
+            server.kill()
+            client.kill()
+        for kind in ("rc", "ud", "srq"):
+            run_pingpong(fabric, kind, ["-c"], 2048)
+        site.say("12 kills, then three pingpongs")
+
+
+def port_state(fabric, host, device="tbt0"):
+    done = fabric.run(host, ["ibv_devinfo", "-d", device])
+    match = re.search(r"state:\s+(\w+)", done.out)
+    return match.group(1) if match else None
+
+
+@group()
+def port_states(site):
+    """The port is ACTIVE while the other host is up and the cable is in, DOWN when it is not."""
+    with Fabric(site) as fabric:
+        expect(port_state(fabric, 0) == "PORT_ACTIVE", "not active at first")
+        site.tbt_command("cable", "--fabric", fabric.name, "unplug", "0")
+        wait_until(lambda: port_state(fabric, 0) == "PORT_DOWN", 3, "still active without its cable")
+        wait_until(lambda: port_state(fabric, 1, "tbt0c0") == "PORT_DOWN", 3, "the far end still active")
+        site.tbt_command("cable", "--fabric", fabric.name, "plug", "0")
+        wait_until(lambda: port_state(fabric, 0) == "PORT_ACTIVE", 5, "not active after the replug")
+        run_pingpong(fabric, "rc", ["-c"], 65536)
+        os.kill(fabric.pid_of_daemon(1), signal.SIGKILL)  # a host that is gone without a word
+        wait_until(lambda: port_state(fabric, 0) == "PORT_DOWN", 5, "still active without the other host")
+        site.say("unplug, replug and a dead host are seen")
+
+
+@group()
+def lossy(site):
+    """RC over a cable that loses, damages and doubles frames: every byte right."""
+    faults = ["--cable", "drop_ppm=5000,corrupt_ppm=2000,duplicate_ppm=2000"]
+    with Fabric(site, options=faults) as fabric:
+        for size in (64, 4096, 262144):
+            run_pingpong(fabric, "rc", ["-c"], size, rounds=200)
+        run_pingpong(fabric, "srq", ["-c"], 4096, rounds=20)
+        site.say("0.5 % lost, 0.2 % damaged, 0.2 % doubled")
+
+
+@group()
+def cables(site):
+    """Cables with a rate and a latency carry the same programs."""
+    for preset in ("tb5", "usb4-40"):
+        with Fabric(site, options=["--cable", preset]) as fabric:
+            run_pingpong(fabric, "rc", ["-c"], 65536)
+            run_pingpong(fabric, "ud", [], 2048)
+    site.say("tb5, usb4-40")
+
+
+def nothing_left(site, moment):
+    left = site.leftovers()
+    expect(not left, f"left {moment}:\n" + "\n".join(f"      {line}" for line in left))
+
+
+@group()
+def down(site):
+    """`tbt fabric down` leaves no process, file, socket or shared memory, whatever was killed before."""
+    with Fabric(site) as fabric:
+        run_pingpong(fabric, "rc")
+    nothing_left(site, "after a normal life")
+
+    with Fabric(site) as fabric:
+        port = free_port()
+        command = ["ib_write_bw", "-F", "-p", port, "-n", "50000000"]
+        server, client = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+        wait_until(lambda: client.time_of(r"#bytes"), 20, "no start")
+        server.kill()
+        client.kill()
+    nothing_left(site, "after killed programs")
+
+    with Fabric(site, hosts=3) as fabric:
+        for host in (0, 2):
+            os.kill(fabric.pid_of_daemon(host), signal.SIGKILL)
+    nothing_left(site, "after killed daemons")
+
+    with Fabric(site) as fabric:
+        port = free_port()
+        command = ["ib_write_bw", "-F", "-p", port, "-n", "50000000"]
+        server, client = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+        wait_until(lambda: client.time_of(r"#bytes"), 20, "no start")
+        fabric.down()
+        for program in (server, client):
+            program.wait(5)  # an error of their own, but an end
+        fabric.__enter__()
+    nothing_left(site, "after programs that were running when it went down")
+    site.say("four lives of a fabric, nothing left of any")
+
+
+@group(alone=True)
+def idle(site):
+    """Idle daemons use next to no processor time and hold no descriptor more after a hundred programs."""
+    with Fabric(site) as fabric:
+        pids = [fabric.pid_of_daemon(host) for host in range(2)]
+        for _ in range(3):
+            fabric.run(0, ["ibv_devinfo"])
+        time.sleep(0.2)
+        before = [descriptors(pid) for pid in pids]
+        for _ in range(50):
+            fabric.run(0, ["ibv_devinfo"])
+            fabric.run(1, ["ibv_devices"])
+        time.sleep(0.2)
+        after = [descriptors(pid) for pid in pids]
+        expect(after == before, f"descriptors of the daemons: {before}, then {after}")
+        start = [cpu_seconds(pid) for pid in pids]
+        time.sleep(2)
+        used = [cpu_seconds(pid) - first for pid, first in zip(pids, start)]
+        expect(max(used) <= 0.05, f"idle daemons used {used} s of 2 s: {[command_line(pid) for pid in pids]}")
+        site.say(f"descriptors {after}, processor seconds in 2 s {used}")
+
+
+def descriptors(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
