@@ -1,0 +1,47 @@
+// SharedMemory: an anonymous, sealed, shared memory (memfd) and its mapping in this process.
+//
+// It has no name in any file system: it lives as long as somebody holds its descriptor or a mapping, so a
+// killed owner leaves nothing behind. The seals fix its size, so that no other holder can shrink it under us.
+#pragma once
+
+#include <cstddef>
+#include <utility>
+
+#include "sys/unique_fd.h"
+#include "tbt/status.h"
+
+namespace tbt::sys {
+
+class SharedMemory {
+ public:
+  // Zero-filled. `name` is only seen in /proc.
+  static Result<SharedMemory> create(const char* name, size_t bytes);
+  // Maps the whole of a memory that create() made in another process; refuses one that is not sealed.
+  static Result<SharedMemory> map(UniqueFd fd);
+
+  SharedMemory(SharedMemory&& other) noexcept
+      : fd_(std::move(other.fd_)),
+        base_(std::exchange(other.base_, nullptr)),
+        bytes_(std::exchange(other.bytes_, 0)) {}
+  SharedMemory& operator=(SharedMemory&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    std::swap(base_, other.base_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~SharedMemory();
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  [[nodiscard]] std::byte* base() const noexcept { return base_; }
+  [[nodiscard]] size_t bytes() const noexcept { return bytes_; }
+
+ private:
+  SharedMemory(UniqueFd fd, std::byte* base, size_t bytes) noexcept
+      : fd_(std::move(fd)), base_(base), bytes_(bytes) {}
+
+  UniqueFd fd_;
+  std::byte* base_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+}  // namespace tbt::sys
