@@ -1,8 +1,8 @@
-// The subcommands of tbt, one file each. add_X() declares the subcommand's options on `app` and sets a
-// callback that does the work when the command line names it.
+// The subcommands of tbt, one file each. add_X() declares the subcommand's options on `app` and
+// sets a callback that does the work when the command line names it.
 //
-// A command that cannot do what it was asked calls fail(): one line that says what is wrong and how to mend
-// it, and an exit code that is not 0. It has then undone what it began.
+// A command that cannot do what it was asked calls fail(): one line that says what is wrong and how
+// to mend it, and an exit code that is not 0. It has then undone what it began.
 #pragma once
 
 #include <CLI/CLI.hpp>

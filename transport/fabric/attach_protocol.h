@@ -1,6 +1,6 @@
-// The texts that a process and its host's daemon exchange: JSON objects of at most 64 KiB and 16 levels.
-// docs/daemon.md is the description. Decoding trusts nothing: unknown operations, missing or ill-typed
-// fields and values out of range are refused, extra fields are passed over.
+// The texts that a process and its host's daemon exchange: JSON objects of at most 64 KiB and 16
+// levels. docs/daemon.md is the description. Decoding trusts nothing: unknown operations, missing
+// or ill-typed fields and values out of range are refused, extra fields are passed over.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct Request {
   CableSettings settings{};  // kCable
 };
 
-// What an attaching process is told beside its descriptors, which are in this order: the silicon, the memory
-// of each host, the interrupt of each host.
+// What an attaching process is told beside its descriptors, which are in this order: the silicon,
+// the memory of each host, the interrupt of each host.
 struct AttachGrant {
   uint16_t slot = 0;
   uint32_t host = 0;

@@ -33,14 +33,18 @@ struct Suffix {
   double factor;
 };
 constexpr std::array<Suffix, 4> kRateSuffixes{{{"", 1}, {"k", 1e3}, {"M", 1e6}, {"G", 1e9}}};
-constexpr std::array<Suffix, 5> kTimeSuffixes{{{"", 1}, {"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}}};
+constexpr std::array<Suffix, 5> kTimeSuffixes{
+    {{"", 1}, {"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}}};
 constexpr std::array<Suffix, 2> kProbabilitySuffixes{{{"%", 1e4}, {"ppm", 1}}};
 
 std::span<const Suffix> suffixes_of(Unit unit) noexcept {
   switch (unit) {
-    case Unit::kRate: return kRateSuffixes;
-    case Unit::kTime: return kTimeSuffixes;
-    default: return kProbabilitySuffixes;
+    case Unit::kRate:
+      return kRateSuffixes;
+    case Unit::kTime:
+      return kTimeSuffixes;
+    default:
+      return kProbabilitySuffixes;
   }
 }
 

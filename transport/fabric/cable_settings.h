@@ -1,5 +1,6 @@
-// CableSettings: a change to a cable's parameters, as the command line writes it ("tb5,drop=1%"), as the
-// daemon's protocol carries it, and as it is applied to the emulated cable. One table names the fields.
+// CableSettings: a change to a cable's parameters, as the command line writes it ("tb5,drop=1%"),
+// as the daemon's protocol carries it, and as it is applied to the emulated cable. One table names
+// the fields.
 #pragma once
 
 #include <array>
@@ -35,9 +36,10 @@ struct CableSettings {
 void apply_settings(const CableSettings& settings, rail::emulated::CableParams& params) noexcept;
 CableSettings settings_of(const rail::emulated::CableParams& params) noexcept;
 
-// Parses comma-separated items, later ones winning: a preset's name, or key=value with the keys rate
-// (bits per second; k, M, G), latency (ns, us, ms), drop, corrupt, duplicate, lost-interrupt, stranded (a
-// percentage "1%" or "500ppm") and plugged (yes, no). Returns an empty string, or what is wrong.
+// Parses comma-separated items, later ones winning: a preset's name, or key=value with the keys
+// rate (bits per second; k, M, G), latency (ns, us, ms), drop, corrupt, duplicate, lost-interrupt,
+// stranded (a percentage "1%" or "500ppm") and plugged (yes, no). Returns an empty string, or what
+// is wrong.
 std::string parse_cable_text(std::string_view text, CableSettings& out);
 
 }  // namespace tbt::fabric

@@ -1,5 +1,5 @@
-// Finds the slot of a frame from the fixed bytes at its start; nothing is checked here, since a frame that
-// was damaged is found out by the process that gets it.
+// Finds the slot of a frame from the fixed bytes at its start; nothing is checked here, since a
+// frame that was damaged is found out by the process that gets it.
 #include "base/bytes.h"
 #include "fabric/attach.h"
 #include "wire/frame.h"
@@ -8,10 +8,10 @@
 namespace tbt::fabric {
 namespace {
 
-constexpr uint8_t kLnhMask = 3;         // LRH byte 1: what follows the LRH
+constexpr uint8_t kLnhMask = 3;  // LRH byte 1: what follows the LRH
 constexpr uint8_t kLnhBth = 2;
 constexpr uint8_t kLnhGrh = 3;
-constexpr size_t kDestQpInBth = 4;      // 8 reserved bits, then the 24 of the QPN
+constexpr size_t kDestQpInBth = 4;  // 8 reserved bits, then the 24 of the QPN
 constexpr uint32_t kQpnMask = 0xffffff;
 constexpr uint32_t kSlotShift = 18;
 
@@ -24,7 +24,8 @@ rail::SlotId classify(std::span<const std::byte> head, uint8_t sof, uint8_t /*eo
   }
   const auto lnh = static_cast<uint8_t>(head[wire::kFrameHeaderBytes + 1]) & kLnhMask;
   if (lnh != kLnhBth && lnh != kLnhGrh) return rail::kNoSlot;
-  const size_t bth = wire::kFrameHeaderBytes + wire::kLrhBytes + (lnh == kLnhGrh ? wire::kGrhBytes : 0);
+  const size_t bth =
+      wire::kFrameHeaderBytes + wire::kLrhBytes + (lnh == kLnhGrh ? wire::kGrhBytes : 0);
   if (head.size() < bth + wire::kBthBytes) return rail::kNoSlot;
   const uint32_t qpn = base::load_be<uint32_t>(head.data() + bth + kDestQpInBth) & kQpnMask;
   return static_cast<rail::SlotId>(qpn >> kSlotShift);

@@ -1,8 +1,9 @@
-// The sequence lock over DirectoryData. The data is copied in 64-bit words with relaxed atomic accesses, so
-// that a reader racing with the daemon reads old or new words (and then tries again), never undefined ones.
+// The sequence lock over DirectoryData. The data is copied in 64-bit words with relaxed atomic
+// accesses, so that a reader racing with the daemon reads old or new words (and then tries again),
+// never undefined ones.
 #include "fabric/directory.h"
 
-#include <bit>
+#include <algorithm>
 #include <cstring>
 #include <new>
 
@@ -42,6 +43,11 @@ void store_words(Directory& directory, const DirectoryData& data) noexcept {
 
 }  // namespace
 
+void set_name(std::array<char, 64>& to, std::string_view name) noexcept {
+  to = {};
+  std::memcpy(to.data(), name.data(), std::min(name.size(), to.size() - 1));
+}
+
 Directory& directory_of(rail::HostMemory& memory) noexcept {
   return *std::launder(reinterpret_cast<Directory*>(memory.directory()));
 }
@@ -52,8 +58,8 @@ uint32_t directory_generation(rail::HostMemory& memory) noexcept {
 
 uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept {
   Directory& directory = directory_of(memory);
-  // A daemon killed in the middle of a write leaves an odd generation for ever: after some tries take what
-  // is there. Every field is checked where it is used.
+  // A daemon killed in the middle of a write leaves an odd generation for ever: after some tries
+  // take what is there. Every field is checked where it is used.
   constexpr int kTries = 10000;
   uint32_t before = 0;
   for (int i = 0; i < kTries; i++) {

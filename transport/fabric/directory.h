@@ -1,5 +1,6 @@
-// Directory: what a host's daemon tells its processes, in HostMemory::directory(): this host's ports and
-// addresses, the peers that answered hello, and the state of each cable. The daemon is the only writer.
+// Directory: what a host's daemon tells its processes, in HostMemory::directory(): this host's
+// ports and addresses, the peers that answered hello, and the state of each cable. The daemon is
+// the only writer.
 //
 // Readers copy it whole with read_directory (a sequence lock: retried while the daemon writes) when
 // `generation` has changed; reading costs no system call. Nothing in it is trusted by the peer.
@@ -26,30 +27,30 @@ struct PortEntry {
   uint8_t cable = kAggregate;  // ordinal on the host that owns the port
   uint8_t gid_count = 0;
   std::array<wire::GidBytes, wire::kGidsPerPortMax> gids{};
-  uint64_t guid = 0;           // only for this host's ports
+  uint64_t guid = 0;  // only for this host's ports
 };
 
 enum class LinkState : uint8_t { kDown = 0, kUnplugged = 1, kConnecting = 2, kUp = 3 };
 
 struct CableEntry {
   LinkState state = LinkState::kDown;
-  uint8_t peer = 0xff;         // index into peers once hello was exchanged
-  uint8_t peer_cable = 0;      // ordinal of this cable on the peer
+  uint8_t peer = 0xff;     // index into peers once hello was exchanged
+  uint8_t peer_cable = 0;  // ordinal of this cable on the peer
   uint8_t flags = 0;
-  uint32_t tag = 0;            // session tag of frames on it
-  uint32_t speed_gbps = 0;     // 80 for the ideal cable
+  uint32_t tag = 0;         // session tag of frames on it
+  uint32_t speed_gbps = 0;  // 80 for the ideal cable
 };
 
 struct PeerEntry {
   bool known = false;
-  bool gone = false;           // said farewell, or came back with another incarnation (in another entry)
+  bool gone = false;  // said farewell, or came back with another incarnation (in another entry)
   uint64_t incarnation = 0;
   std::array<char, 64> name{};
   std::array<PortEntry, wire::kPortsMax> ports{};
 };
 
-// News that a process is gone: local QP numbers [first, first + count), modulo 2^18, of `slot` on the host
-// whose aggregate LID is `lid` (this host's own, for local processes) exist no longer.
+// News that a process is gone: local QP numbers [first, first + count), modulo 2^18, of `slot` on
+// the host whose aggregate LID is `lid` (this host's own, for local processes) exist no longer.
 struct GoneEntry {
   uint16_t lid = 0;
   uint8_t slot = 0;
@@ -65,11 +66,12 @@ struct DirectoryData {
   uint16_t vendor_id = 0, device_id = 0;  // PCI ids of the NHI
   std::array<char, 64> host_name{};
   std::array<char, 64> fabric_name{};
-  std::array<PortEntry, wire::kPortsMax> ports{};   // [0] is the aggregate tbt0, [1 + k] is tbt0c<k>
+  std::array<PortEntry, wire::kPortsMax> ports{};  // [0] is the aggregate tbt0, [1 + k] is tbt0c<k>
   std::array<CableEntry, kCablesMax> links{};
   std::array<PeerEntry, kPeersMax> peers{};
-  // The last kGoneMax departures; number i since the daemon started is at gone[i % kGoneMax]. A reader keeps
-  // the count that it has handled; if it fell behind by more than kGoneMax, the oldest ones are lost to it.
+  // The last kGoneMax departures; number i since the daemon started is at gone[i % kGoneMax]. A
+  // reader keeps the count that it has handled; if it fell behind by more than kGoneMax, the oldest
+  // ones are lost to it.
   std::array<GoneEntry, kGoneMax> gone{};
   uint64_t gone_count = 0;
 };
@@ -81,6 +83,9 @@ struct Directory {
   alignas(8) DirectoryData data;
 };
 static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
+
+// Cut to 63 bytes; the rest is zero.
+void set_name(std::array<char, 64>& to, std::string_view name) noexcept;
 
 Directory& directory_of(rail::HostMemory& memory) noexcept;
 uint32_t directory_generation(rail::HostMemory& memory) noexcept;

@@ -1,4 +1,5 @@
-// JSON from somebody else: parsed within bounds, without exceptions, and read with checked accessors.
+// JSON from somebody else: parsed within bounds, without exceptions, and read with checked
+// accessors.
 #pragma once
 
 #include <cstdint>

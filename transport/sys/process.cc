@@ -21,7 +21,8 @@ std::string read_link(const std::string& path) {
   return n > 0 ? std::string(buffer.data(), static_cast<size_t>(n)) : std::string();
 }
 
-// The `index`th (from 1) space-separated word after the program's name, which may itself hold spaces.
+// The `index`th (from 1) space-separated word after the program's name, which may itself hold
+// spaces.
 std::string_view stat_field_after_name(std::string_view stat, int index) {
   const size_t name_end = stat.rfind(')');
   if (name_end == std::string_view::npos) return {};
@@ -47,7 +48,8 @@ Result<ProcessName> name_process(pid_t pid) {
   const std::string_view stat(buffer.data(), static_cast<size_t>(n));
   const std::string_view state = stat_field_after_name(stat, 1);
   if (state.empty() || state == "Z" || state == "X") return Status(ESRCH, "process has ended");
-  constexpr int kStartTime = 22 - 2;  // field 22 of the file, of which two are before and in the name
+  constexpr int kStartTime =
+      22 - 2;  // field 22 of the file, of which two are before and in the name
   const std::string start(stat_field_after_name(stat, kStartTime));
   return ProcessName{pid, std::strtoull(start.c_str(), nullptr, 10)};
 }

@@ -1,5 +1,5 @@
-// Processes by pid without mistaking one for another: a pid is trusted only together with its start time,
-// and signals go through a pidfd that was opened before the start time was compared.
+// Processes by pid without mistaking one for another: a pid is trusted only together with its start
+// time, and signals go through a pidfd that was opened before the start time was compared.
 #pragma once
 
 #include <sys/types.h>
@@ -32,7 +32,8 @@ bool wait_for_exit(int pidfd, int timeout_ms);
 
 // The path of this program, with links resolved; empty if /proc is not there.
 std::string own_program_path();
-// The last part of the path of a process's program, without " (deleted)"; empty if it cannot be read.
+// The last part of the path of a process's program, without " (deleted)"; empty if it cannot be
+// read.
 std::string program_name_of(pid_t pid);
 
 }  // namespace tbt::sys

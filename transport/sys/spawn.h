@@ -1,5 +1,5 @@
-// Starts a program as a daemon: its own session, no terminal, output to a log file, and a given list of
-// descriptors inherited from number 3 upwards; every other descriptor is closed.
+// Starts a program as a daemon: its own session, no terminal, output to a log file, and a given
+// list of descriptors inherited from number 3 upwards; every other descriptor is closed.
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +18,8 @@ struct SpawnOptions {
   std::string log_path;                // created with mode 0600, appended to
 };
 
-// Returns the pid once the program runs (exec succeeded); the errno of what failed otherwise. The caller is
-// the parent and must reap it if it outlives it.
+// Returns the pid once the program runs (exec succeeded); the errno of what failed otherwise. The
+// caller is the parent and must reap it if it outlives it.
 Result<pid_t> spawn_daemon(const SpawnOptions& options);
 
 }  // namespace tbt::sys

@@ -1,5 +1,5 @@
-// Unix SOCK_SEQPACKET sockets that carry texts and descriptors: what tbtd and its processes talk through.
-// Every descriptor made or received here is close-on-exec.
+// Unix SOCK_SEQPACKET sockets that carry texts and descriptors: what tbtd and its processes talk
+// through. Every descriptor made or received here is close-on-exec.
 #pragma once
 
 #include <sys/types.h>
@@ -31,15 +31,16 @@ struct PeerCredentials {
 
 // Makes the socket file with mode 0600; EADDRINUSE if there is a file, ENAMETOOLONG over 107 bytes.
 Result<UniqueFd> listen_seqpacket(const std::string& path, int backlog);
-// The errno of connect(2), above all ENOENT and ECONNREFUSED; EAGAIN if the other side's queue stays full.
+// The errno of connect(2), above all ENOENT and ECONNREFUSED; EAGAIN if the other side's queue
+// stays full.
 Result<UniqueFd> connect_seqpacket(const std::string& path);
 // EAGAIN if nobody waits.
 Result<UniqueFd> accept_seqpacket(int listener);
 
 // One message, never in pieces. Does not block: EAGAIN if the other side does not read.
 Status send_message(int socket, std::string_view text, std::span<const int> fds);
-// Waits at most timeout_ms (0: not at all, EAGAIN). EPIPE: the other side closed. EMSGSIZE: larger than
-// kMessageBytesMax. EMFILE: descriptors were lost for want of room in this process's table.
+// Waits at most timeout_ms (0: not at all, EAGAIN). EPIPE: the other side closed. EMSGSIZE: larger
+// than kMessageBytesMax. EMFILE: descriptors were lost for want of room in this process's table.
 Result<Message> receive_message(int socket, int timeout_ms);
 
 Result<PeerCredentials> peer_credentials(int socket);

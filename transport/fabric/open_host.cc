@@ -1,0 +1,43 @@
+#include "fabric/open_host.h"
+
+#include "rail/shared_rail.h"
+
+namespace tbt::fabric {
+
+Result<std::unique_ptr<Attachment>> map_host(const HostShape& shape,
+                                             std::vector<sys::UniqueFd> fds) {
+  if (fds.size() != descriptors_of(shape.hosts) || shape.host >= shape.hosts) {
+    return Status(EPROTO, "descriptors of the fabric are missing");
+  }
+  auto a = std::make_unique<Attachment>();
+  auto silicon = rail::emulated::EmulatedFabric::map(std::move(fds[0]));
+  if (!silicon) return silicon.error();
+  a->silicon = std::move(silicon).value();
+  if (a->silicon->hosts() != shape.hosts) return Status(EPROTO, "the fabric has another shape");
+  for (uint32_t h = 0; h < shape.hosts; h++) {
+    auto memory = rail::HostMemory::map(std::move(fds[1 + h]));
+    if (!memory) return memory.error();
+    a->memories.push_back(std::move(memory).value());
+    a->interrupt_fds.push_back(std::move(fds[1 + shape.hosts + h]));
+    a->silicon->attach_host(h, a->memories[h].get(), a->interrupt_fds[h].get());
+  }
+  a->slot = shape.slot;
+  a->memory = a->memories[shape.host].get();
+  a->memory->set_daemon_wake_fd(a->interrupt_fds[shape.host].get());
+  a->device = a->silicon->open_device(shape.host);
+  if (a->device == nullptr) return Status(ENODEV, "the controller cannot be opened");
+  return a;
+}
+
+Status open_rails(Attachment& host) {
+  for (uint32_t k = 0; k < host.memory->cables(); k++) {
+    host.rails.push_back(rail::open_nhi_rail(*host.memory, k, *host.device, host.slot, classify));
+  }
+  host.rails.push_back(rail::open_loopback_rail(*host.memory, host.slot, classify));
+  for (const auto& rail : host.rails) {
+    if (rail == nullptr) return Status(EIO, "a rail cannot be opened");
+  }
+  return {};
+}
+
+}  // namespace tbt::fabric
