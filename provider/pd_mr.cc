@@ -1,0 +1,204 @@
+// Protection domains and memory regions.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "forward.h"
+#include "objects.h"
+
+// Exported since rdma-core 64 (IBVERBS_1.17); older headers do not declare them.
+struct ibv_buf;
+TBT_VERB void* ibv_alloc_buf(ibv_pd* pd, size_t size, ibv_buf** buf);
+TBT_VERB void ibv_free_buf(ibv_buf* buf);
+TBT_VERB ibv_mr* ibv_reg_buf_mr(ibv_pd* pd, ibv_buf* buf, void* addr, size_t length, int access);
+
+namespace tbt::provider {
+namespace {
+
+// Hints that a device may ignore by definition.
+constexpr unsigned int kOptionalAccess = IBV_ACCESS_OPTIONAL_RANGE;
+
+ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova, unsigned int access) noexcept {
+  auto mr = std::unique_ptr<Mr>(new (std::nothrow) Mr{});
+  if (!mr) return fail(ENOMEM);
+  access &= ~kOptionalAccess;
+  if ((access & IBV_ACCESS_ZERO_BASED) != 0) {
+    access &= ~static_cast<unsigned int>(IBV_ACCESS_ZERO_BASED);
+    iova = 0;
+  }
+  Result<tbt::Mr*> made = ours(pd).impl->reg_mr(addr, length, iova, access);
+  if (!made) return fail(made.error());
+  mr->impl = *made;
+  mr->access = access;
+  mr->iova = iova;
+  mr->context = pd->context;
+  mr->pd = pd;
+  mr->addr = addr;
+  mr->length = length;
+  mr->lkey = mr->impl->lkey();
+  mr->rkey = mr->impl->rkey();
+  return mr.release();
+}
+
+// What a re-registration asks for: the old values where its flags do not say otherwise.
+struct Registration {
+  ibv_pd* pd;
+  void* addr;
+  size_t length;
+  uint64_t iova;
+  unsigned int access;
+};
+
+// The keys change, as they may. The new region is made first: when that fails the old one stays as it was.
+int replace(Mr& mr, const Registration& wanted) noexcept {
+  Result<tbt::Mr*> made =
+      ours(wanted.pd).impl->reg_mr(wanted.addr, wanted.length, wanted.iova, wanted.access);
+  if (!made) {
+    errno = made.error().code();
+    return IBV_REREG_MR_ERR_INPUT;
+  }
+  if (const Status gone = mr.impl->destroy(); !gone) {
+    (void)(*made)->destroy();
+    errno = gone.code();
+    return IBV_REREG_MR_ERR_INPUT;
+  }
+  mr.impl = *made;
+  mr.pd = wanted.pd;
+  mr.addr = wanted.addr;
+  mr.length = wanted.length;
+  mr.iova = wanted.iova;
+  mr.access = wanted.access;
+  mr.lkey = mr.impl->lkey();
+  mr.rkey = mr.impl->rkey();
+  return 0;
+}
+
+// The buffers of ibv_alloc_buf that are ours; a handle says nothing else about whose it is.
+constinit std::mutex buffers_mutex;
+constinit std::vector<void*>* buffers = nullptr;
+
+bool remember_buffer(void* memory) noexcept {
+  const std::lock_guard lock(buffers_mutex);
+  try {
+    if (buffers == nullptr) buffers = new std::vector<void*>;
+    buffers->push_back(memory);
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+bool forget_buffer(void* memory) noexcept {
+  const std::lock_guard lock(buffers_mutex);
+  return buffers != nullptr && std::erase(*buffers, memory) > 0;
+}
+
+}  // namespace
+}  // namespace tbt::provider
+
+using namespace tbt::provider;
+
+TBT_VERB ibv_pd* ibv_alloc_pd(ibv_context* context) {
+  if (!is_ours(context)) TBT_FORWARD(ibv_alloc_pd, nullptr, context);
+  auto pd = std::unique_ptr<Pd>(new (std::nothrow) Pd{});
+  if (!pd) return fail(ENOMEM);
+  tbt::Result<tbt::Pd*> made = state_of(context).impl->create_pd();
+  if (!made) return fail(made.error());
+  pd->impl = *made;
+  pd->context = context;
+  return pd.release();
+}
+
+TBT_VERB int ibv_dealloc_pd(ibv_pd* pd) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_dealloc_pd, EOPNOTSUPP, pd);
+  const tbt::Status status = ours(pd).impl->destroy();
+  if (status) delete &ours(pd);
+  return status.code();
+}
+
+TBT_VERB ibv_mr* ibv_reg_mr(ibv_pd* pd, void* addr, size_t length, int access) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr, nullptr, pd, addr, length, access);
+  return register_memory(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
+                         static_cast<unsigned int>(access));
+}
+
+TBT_VERB ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* addr, size_t length, uint64_t iova, int access) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova, nullptr, pd, addr, length, iova, access);
+  return register_memory(pd, addr, length, iova, static_cast<unsigned int>(access));
+}
+
+TBT_VERB ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* addr, size_t length, uint64_t iova, unsigned int access) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova2, nullptr, pd, addr, length, iova, access);
+  return register_memory(pd, addr, length, iova, access);
+}
+
+TBT_VERB ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova, int fd,
+                                   int access) {
+  if (!is_ours(pd->context)) {
+    TBT_FORWARD(ibv_reg_dmabuf_mr, nullptr, pd, offset, length, iova, fd, access);
+  }
+  return fail(EOPNOTSUPP);
+}
+
+TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, size_t length, int access) {
+  if (!is_ours(ibv_mr->context)) {
+    TBT_FORWARD(ibv_rereg_mr, IBV_REREG_MR_ERR_INPUT, ibv_mr, flags, pd, addr, length, access);
+  }
+  Mr& mr = ours(ibv_mr);
+  const bool new_range = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
+  const bool new_pd = (flags & IBV_REREG_MR_CHANGE_PD) != 0;
+  if ((flags & ~IBV_REREG_MR_FLAGS_SUPPORTED) != 0 || flags == 0 || (new_pd && pd == nullptr) ||
+      (new_range && (addr == nullptr || length == 0))) {
+    errno = EINVAL;
+    return IBV_REREG_MR_ERR_INPUT;
+  }
+  Registration wanted{mr.pd, mr.addr, mr.length, mr.iova, mr.access};
+  if (new_pd) wanted.pd = pd;
+  if (new_range) {
+    wanted.addr = addr;
+    wanted.length = length;
+    wanted.iova = reinterpret_cast<uintptr_t>(addr);
+  }
+  if ((flags & IBV_REREG_MR_CHANGE_ACCESS) != 0) {
+    wanted.access = static_cast<unsigned int>(access) & ~kOptionalAccess;
+  }
+  return replace(mr, wanted);
+}
+
+TBT_VERB int ibv_dereg_mr(ibv_mr* mr) {
+  if (!is_ours(mr->context)) TBT_FORWARD(ibv_dereg_mr, EOPNOTSUPP, mr);
+  const tbt::Status status = ours(mr).impl->destroy();
+  if (status) delete &ours(mr);
+  return status.code();
+}
+
+// Any memory will do for us: the buffer is its own handle.
+TBT_VERB void* ibv_alloc_buf(ibv_pd* pd, size_t size, ibv_buf** buf) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_alloc_buf, nullptr, pd, size, buf);
+  void* memory = nullptr;
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  if (size == 0) return fail(EINVAL);
+  if (const int code = posix_memalign(&memory, page, size); code != 0) return fail(code);
+  if (!remember_buffer(memory)) {
+    std::free(memory);
+    return fail(ENOMEM);
+  }
+  *buf = static_cast<ibv_buf*>(memory);
+  return memory;
+}
+
+TBT_VERB void ibv_free_buf(ibv_buf* buf) {
+  if (buf == nullptr) return;
+  if (!forget_buffer(buf)) TBT_FORWARD(ibv_free_buf, , buf);
+  std::free(buf);
+}
+
+TBT_VERB ibv_mr* ibv_reg_buf_mr(ibv_pd* pd, ibv_buf* buf, void* addr, size_t length, int access) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_buf_mr, nullptr, pd, buf, addr, length, access);
+  return register_memory(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
+                         static_cast<unsigned int>(access));
+}
