@@ -1,0 +1,139 @@
+// Core: the state that the engine's steps share, and the few helpers all of them need. Internal to the room.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/time.h"
+#include "engine/deadlines.h"
+#include "engine/endpoint.h"
+#include "engine/qp_table.h"
+#include "engine/queue_pair.h"
+#include "engine/ready_list.h"
+#include "engine/stats.h"
+#include "verbs/mr_table.h"
+#include "wire/packet.h"
+
+namespace tbt::engine {
+
+struct Core {
+  Core(const Options& opts, const Router& routes, Rng random) : options(opts), router(routes), rng(random) {}
+
+  Options options;
+  const Router& router;
+  Rng rng;
+  Instant now{};                 // of the call in progress
+  verbs::MrTable regions;
+  QpTable qps;
+  std::array<ReadyList, kRailsMax> ready;
+  std::array<uint32_t, kRailsMax> turn{};  // packets the front of the list has sent in its turn
+  Deadlines deadlines;
+  Stats stats;
+  // Events: queues with a completion event first, then asynchronous ones.
+  verbs::CompletionQueue* notify_head = nullptr;
+  std::vector<Event> events;
+  size_t events_taken = 0;
+  // Packets that belong to no living queue pair: farewells of destroyed ones, answers to strays.
+  struct Orphan {
+    uint32_t rail = 0;
+    wire::PacketHeaders headers;
+  };
+  std::vector<Orphan> orphans;
+  Instant stray_window{};        // rate limit of the answers
+  uint32_t strays_answered = 0;
+
+  void make_ready(QueuePair& qp) noexcept {
+    if (!qp.ready && qp.ready_rail < kRailsMax) ready[qp.ready_rail].push(qp);
+  }
+  void raise(AsyncEventType type, void* object) { events.push_back({Event::Kind::kAsync, type, object}); }
+};
+
+// completion.cc: completions, flushing and the error states.
+
+struct RecvCompletion {
+  WcOpcode opcode = WcOpcode::kRecv;
+  uint32_t byte_len = 0;
+  bool has_imm = false;
+  uint32_t imm_be = 0;
+  bool solicited = false;
+  bool has_grh = false;
+  uint32_t src_qp = 0;
+  uint16_t slid = 0;
+  uint8_t sl = 0;
+};
+
+// Completes the oldest send WQE. Successful unsignaled ones leave no entry.
+void complete_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor);
+// Completes the receive that was taken for the current message.
+void complete_recv(Core& core, QueuePair& qp, const RecvCompletion& what);
+void fail_recv(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor);
+// Fails the oldest send WQE with its cause and moves the queue pair to ERR (RC) or SQE (UC, UD).
+void fail_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor);
+// To ERR: everything outstanding is flushed.
+void enter_error(Core& core, QueuePair& qp);
+// Flushes what was posted to a queue pair that is in ERR already.
+void flush_posted(Core& core, QueuePair& qp);
+// Takes the next receive of the queue pair's RQ or SRQ; false if there is none.
+bool take_receive(Core& core, QueuePair& qp);
+
+// transfer.cc: payload between packets and registered memory.
+
+// Points `packet` at [offset, offset + length) of the WQE's data. False if a key, right or range is wrong now.
+bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length, TxPacket& packet);
+// Checks every SGE of the WQE with the access given.
+bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access);
+// Copies `bytes` to offset `offset` of a scatter list.
+bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge> sges, uint64_t offset,
+             std::span<const std::byte> bytes);
+// Copies in increasing address order; the last naturally aligned word is stored last, with release, so that a
+// poller of the message's last bytes sees all of it (C-120).
+void copy_in_order(std::byte* to, const std::byte* from, size_t bytes) noexcept;
+
+// requester.cc
+// The next request packet of an RC or UC send queue, or false if there is nothing to send now.
+bool next_request(Core& core, QueuePair& qp, TxPacket& packet);
+bool next_datagram(Core& core, QueuePair& qp, TxPacket& packet);
+// Go back to the oldest unacknowledged packet.
+void rewind(Core& core, QueuePair& qp) noexcept;
+bool has_outstanding(const QueuePair& qp) noexcept;
+// SQD: has everything that was started finished?
+void check_drained(Core& core, QueuePair& qp);
+
+// completer.cc
+void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+void handle_requester_timers(Core& core, QueuePair& qp);
+void arm_ack_timer(Core& core, QueuePair& qp) noexcept;
+
+// responder.cc
+void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+
+// datagram.cc: UC and UD receive
+void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+void handle_datagram(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+
+// response.cc
+// The next owed READ response, atomic answer, NAK or ACK.
+bool next_response(Core& core, QueuePair& qp, TxPacket& packet);
+bool owes_response(const QueuePair& qp) noexcept;
+
+// uc_credit.cc
+// May the message at the cursor start? If not, a request for credit is owed.
+bool uc_may_start(Core& core, QueuePair& qp);
+void uc_message_seen(Core& core, QueuePair& qp);
+void uc_receive_posted(Core& core, QueuePair& qp);
+void handle_uc_control(Core& core, QueuePair& qp, const wire::PacketHeaders& headers);
+bool next_uc_control(Core& core, QueuePair& qp, TxPacket& packet);
+void handle_uc_timer(Core& core, QueuePair& qp);
+
+// Fills LRH, GRH and BTH of a packet to the peer of a connected queue pair.
+void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode, wire::PacketHeaders& headers) noexcept;
+// The farewell of a queue pair to its peer.
+void send_reset(Core& core, const QueuePair& qp);
+
+inline uint32_t mtu_bytes(uint8_t code) noexcept { return 128u << code; }
+
+}  // namespace tbt::engine

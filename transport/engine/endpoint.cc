@@ -1,0 +1,364 @@
+// Endpoint: creation and modification of queue pairs, the way of a packet in, and whose turn it is to send.
+#include "engine/endpoint.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/assert.h"
+#include "engine/core.h"
+#include "verbs/qp_state.h"
+#include "wire/psn.h"
+
+namespace tbt::engine {
+
+namespace {
+
+bool caps_allowed(const QpCaps& caps) noexcept {
+  return caps.max_send_wr <= limits::kMaxQpWr && caps.max_recv_wr <= limits::kMaxQpWr &&
+         caps.max_send_sge <= limits::kMaxSge && caps.max_recv_sge <= limits::kMaxSge &&
+         caps.max_inline_data <= limits::kMaxInline;
+}
+
+QpCaps grant(QpCaps caps, bool with_srq) noexcept {
+  if (with_srq) caps.max_recv_wr = caps.max_recv_sge = 0;
+  return caps;
+}
+
+void reset(QueuePair& qp) noexcept {
+  qp.send_cq->purge(&qp);
+  qp.recv_cq->purge(&qp);
+  qp.sq.clear();
+  qp.rq.clear();
+  qp.req = RequesterState{};
+  auto sges = std::move(qp.resp.receive.sges);
+  qp.resp = ResponderState{};
+  qp.resp.receive.sges = std::move(sges);
+  qp.uc = UcCreditState{};
+  qp.state = QpState::kReset;
+  qp.has_path = qp.established = qp.draining = qp.closing = false;
+  const QpCaps caps = qp.attr.cap;
+  qp.attr = QpAttr{};
+  qp.attr.cap = caps;
+}
+
+// Copies the attributes that the mask names.
+void take_attributes(QueuePair& qp, const QpAttr& attr, uint32_t mask) {
+  QpAttr& mine = qp.attr;
+  if (mask & kQpEnSqdAsyncNotify) mine.en_sqd_async_notify = attr.en_sqd_async_notify;
+  if (mask & kQpAccessFlags) mine.access_flags = attr.access_flags;
+  if (mask & kQpPkeyIndex) mine.pkey_index = attr.pkey_index;
+  if (mask & kQpPort) mine.port_num = attr.port_num;
+  if (mask & kQpQkey) mine.qkey = attr.qkey;
+  if (mask & kQpAv) mine.av = attr.av;
+  if (mask & kQpPathMtu) mine.path_mtu = attr.path_mtu;
+  if (mask & kQpTimeout) mine.timeout = attr.timeout;
+  if (mask & kQpRetryCnt) mine.retry_cnt = attr.retry_cnt;
+  if (mask & kQpRnrRetry) mine.rnr_retry = attr.rnr_retry;
+  if (mask & kQpRqPsn) mine.rq_psn = attr.rq_psn & wire::kPsnMask;
+  if (mask & kQpMaxQpRdAtomic) mine.max_rd_atomic = attr.max_rd_atomic;
+  if (mask & kQpMinRnrTimer) mine.min_rnr_timer = attr.min_rnr_timer;
+  if (mask & kQpSqPsn) mine.sq_psn = attr.sq_psn & wire::kPsnMask;
+  if (mask & kQpMaxDestRdAtomic) mine.max_dest_rd_atomic = attr.max_dest_rd_atomic;
+  if (mask & kQpDestQpn) mine.dest_qpn = attr.dest_qpn;
+}
+
+void start_receiving(QueuePair& qp) {
+  qp.mtu = qp.type == QpType::kUd ? limits::kMtuBytesMax : mtu_bytes(qp.attr.path_mtu);
+  qp.resp.expected_psn = qp.attr.rq_psn;
+  qp.resp.resources.assign(qp.attr.max_dest_rd_atomic, Resource{});
+}
+
+void start_sending(QueuePair& qp) noexcept {
+  RequesterState& req = qp.req;
+  req.send_psn = req.next_psn = req.una_psn = req.sent_end = qp.attr.sq_psn;
+  req.retries_left = qp.attr.retry_cnt;
+  req.rnr_retries_left = qp.attr.rnr_retry;
+}
+
+// Which headers say "from the peer of this connection" (C-076).
+bool from_peer(const QueuePair& qp, const wire::PacketHeaders& headers) noexcept {
+  return qp.has_path && headers.slid == qp.path.dlid && headers.dlid == qp.path.slid;
+}
+
+bool service_fits(QpType type, uint8_t opcode) noexcept {
+  const uint8_t service = wire::opcode_service(opcode);
+  return service == (type == QpType::kRc ? 0 : type == QpType::kUc ? 1 : 3);
+}
+
+void set_path(Core& core, QueuePair& qp, const verbs::Path& path) noexcept {
+  qp.path = path;
+  qp.has_path = true;
+  if (qp.ready_rail == path.rail) return;
+  if (qp.ready) core.ready[qp.ready_rail].remove(qp);
+  qp.ready_rail = path.rail;
+  core.make_ready(qp);
+}
+
+// The peer process, or the last way to it, is gone: everything outstanding ends with the cause.
+void lose_peer(Core& core, QueuePair& qp, uint32_t vendor) {
+  if (!qp.may_receive()) return;
+  if (!qp.sq.empty()) complete_send(core, qp, WcStatus::kRetryExc, vendor);
+  enter_error(core, qp);
+  core.raise(AsyncEventType::kQpFatal, qp.user);
+}
+
+void handle_reset(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
+  if (!qp.connected() || headers.src_qp != qp.attr.dest_qpn) return;
+  qp.req.peer_gone = true;
+  const bool waits = has_outstanding(qp) || qp.uc.waiting;
+  if (qp.may_send() && waits && !qp.sq.empty()) fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
+}
+
+// Somebody talks to a queue pair that is not here. Only what names its sender can be answered.
+void answer_stray(Core& core, uint32_t rail, const wire::PacketHeaders& headers) {
+  ++core.stats.rx_unknown_qp;
+  if (headers.opcode != static_cast<uint8_t>(wire::Opcode::kUcCreditRequest)) return;
+  if (core.now - core.stray_window > Duration::from_ms(1)) {
+    core.stray_window = core.now;
+    core.strays_answered = 0;
+  }
+  if (++core.strays_answered > core.options.stray_replies_per_ms) return;
+  verbs::Path path;
+  path.rail = static_cast<uint8_t>(rail);
+  path.dlid = headers.slid;
+  path.slid = headers.dlid;
+  Core::Orphan orphan{rail, {}};
+  address_packet(path, headers.src_qp, wire::Opcode::kQpReset, orphan.headers);
+  orphan.headers.src_qp = headers.dest_qp;
+  core.orphans.push_back(orphan);
+  ++core.stats.resets_sent;
+}
+
+void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload) {
+  const wire::PacketHeaders& headers = packet.headers;
+  if (headers.is(wire::kOpControl)) {
+    if (!from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
+    if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kQpReset)) return handle_reset(core, qp, headers);
+    return handle_uc_control(core, qp, headers);
+  }
+  if (!service_fits(qp.type, headers.opcode)) return void(++core.stats.rx_wrong_service);
+  if (qp.connected() && !from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
+  const bool response = headers.is(wire::kOpResponse);
+  if (response ? !qp.may_send() : !qp.may_receive()) return void(++core.stats.rx_wrong_state);
+  if (response) return handle_response(core, qp, packet, payload);
+  if (qp.state == QpState::kRtr && !qp.established) {
+    qp.established = true;
+    core.raise(AsyncEventType::kCommEst, qp.user);
+  }
+  if (qp.type == QpType::kRc) return handle_rc_request(core, qp, packet, payload);
+  if (qp.type == QpType::kUc) return handle_uc_request(core, qp, packet, payload);
+  handle_datagram(core, qp, packet, payload);
+}
+
+bool next_packet(Core& core, QueuePair& qp, TxPacket& packet) {
+  if (qp.type == QpType::kUd) return next_datagram(core, qp, packet);
+  const bool alive = qp.may_receive() || qp.closing;
+  if (qp.type == QpType::kRc && alive && qp.has_path && next_response(core, qp, packet)) return true;
+  if (qp.type == QpType::kUc && next_uc_control(core, qp, packet)) return true;
+  if (next_request(core, qp, packet)) return true;
+  return qp.type == QpType::kUc && next_uc_control(core, qp, packet);  // the request may have found no credit
+}
+
+}  // namespace
+
+void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode,
+                    wire::PacketHeaders& headers) noexcept {
+  headers.sl = path.sl;
+  headers.dlid = path.dlid;
+  headers.slid = path.slid;
+  headers.has_grh = path.has_grh;
+  if (path.has_grh) {
+    headers.grh = {path.traffic_class, path.flow_label, path.hop_limit, path.sgid.raw, path.dgid.raw};
+  }
+  headers.opcode = static_cast<uint8_t>(opcode);
+  headers.solicited = false;
+  headers.ack_req = false;
+  headers.dest_qp = dest_qp;
+}
+
+void send_reset(Core& core, const QueuePair& qp) {
+  Core::Orphan orphan{qp.path.rail, {}};
+  address_packet(qp.path, qp.attr.dest_qpn, wire::Opcode::kQpReset, orphan.headers);
+  orphan.headers.src_qp = qp.number;
+  core.orphans.push_back(orphan);
+  ++core.stats.resets_sent;
+}
+
+Endpoint::Endpoint(const Options& options, const Router& router, Rng rng)
+    : core_(std::make_unique<Core>(options, router, rng)) {}
+Endpoint::~Endpoint() = default;
+
+verbs::MrTable& Endpoint::regions() noexcept { return core_->regions; }
+bool Endpoint::free_number(uint32_t number) const noexcept { return !core_->qps.occupied(number); }
+const Stats& Endpoint::stats() const noexcept { return core_->stats; }
+uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
+Instant Endpoint::next_deadline() const noexcept { return core_->deadlines.next(); }
+
+Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
+  if (!caps_allowed(config.caps)) return Status(EINVAL, "a queue pair capability exceeds the device's limit");
+  if (config.send_cq == nullptr || config.recv_cq == nullptr) return Status(EINVAL, "a completion queue is missing");
+  if (core_->qps.size() >= limits::kMaxQp) return Status(ENOMEM, "no queue pair left");
+  TBT_ASSERT(free_number(config.number));
+  auto qp = std::make_unique<QueuePair>(grant(config.caps, config.srq != nullptr), config.type);
+  qp->number = config.number;
+  qp->port = config.port;
+  qp->sq_sig_all = config.sq_sig_all;
+  qp->pd = config.pd;
+  qp->send_cq = config.send_cq;
+  qp->recv_cq = config.recv_cq;
+  qp->srq = config.srq;
+  qp->user = config.user;
+  qp->resp.receive.sges.resize(config.srq != nullptr ? config.srq->queue.max_sge() : config.caps.max_recv_sge);
+  ++config.pd->users;
+  ++config.send_cq->users;
+  ++config.recv_cq->users;
+  if (config.srq != nullptr) ++config.srq->users;
+  if (config.srq != nullptr && config.type == QpType::kUc) ++config.srq->uc_users;
+  return &core_->qps.insert(std::move(qp));
+}
+
+void Endpoint::destroy_qp(Instant now, QueuePair& qp) {
+  core_->now = now;
+  if (qp.connected() && qp.has_path && qp.state != QpState::kErr) send_reset(*core_, qp);
+  if (qp.ready) core_->ready[qp.ready_rail].remove(qp);
+  qp.send_cq->purge(&qp);
+  qp.recv_cq->purge(&qp);
+  --qp.pd->users;
+  --qp.send_cq->users;
+  --qp.recv_cq->users;
+  if (qp.srq != nullptr) --qp.srq->users;
+  if (qp.srq != nullptr && qp.type == QpType::kUc) --qp.srq->uc_users;
+  core_->qps.erase(qp);
+}
+
+Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask) {
+  Core& core = *core_;
+  core.now = now;
+  if (Status status = verbs::check_modify(qp.type, qp.state, attr, mask); !status) return status;
+  const QpState target = verbs::target_state(qp.state, attr, mask);
+  if (qp.state == QpState::kSqd && target == QpState::kRts && qp.draining) {
+    return Status(EINVAL, "the send queue is still draining");
+  }
+  std::optional<verbs::Path> path;
+  if ((mask & kQpAv) != 0) {
+    path = core.router.resolve(qp.port, attr.av, qp.number);
+    if (!path) return Status(ENETUNREACH, "no peer has the address of the address vector");
+  }
+  if (target == QpState::kReset) {
+    reset(qp);
+    return {};
+  }
+  take_attributes(qp, attr, mask);
+  if (target == QpState::kErr) {
+    enter_error(core, qp);
+    return {};
+  }
+  const QpState before = std::exchange(qp.state, target);
+  if (path) set_path(core, qp, *path);
+  if (before == QpState::kInit && target == QpState::kRtr) start_receiving(qp);
+  if (before == QpState::kRtr && target == QpState::kRts) start_sending(qp);
+  if (before == QpState::kRts && target == QpState::kSqd) {
+    qp.draining = true;
+    check_drained(core, qp);
+  }
+  core.make_ready(qp);
+  return {};
+}
+
+void Endpoint::handle_packet(Instant now, uint32_t rail, const wire::ParsedPacket& packet,
+                             std::span<const std::byte> payload) {
+  core_->now = now;
+  ++core_->stats.rx_packets;
+  QueuePair* qp = core_->qps.find(packet.headers.dest_qp);
+  if (qp == nullptr) return answer_stray(*core_, rail, packet.headers);
+  dispatch(*core_, *qp, packet, payload);
+}
+
+void Endpoint::handle_timeout(Instant now) {
+  Core& core = *core_;
+  core.now = now;
+  while (const uint32_t number = core.deadlines.pop_due(now)) {
+    QueuePair* qp = core.qps.find(number);
+    if (qp == nullptr) continue;
+    qp->deadline_queued = Instant::never();
+    handle_requester_timers(core, *qp);
+    handle_uc_timer(core, *qp);
+    core.deadlines.update(*qp);
+  }
+}
+
+void Endpoint::handle_routes_changed(Instant now) {
+  Core& core = *core_;
+  core.now = now;
+  core.qps.for_each([&](QueuePair& qp) {
+    if (!qp.has_path || qp.type == QpType::kUd) return;
+    if (auto path = core.router.resolve(qp.port, qp.attr.av, qp.number)) {
+      set_path(core, qp, *path);
+    } else {
+      lose_peer(core, qp, kVendorLinkDown);
+    }
+  });
+}
+
+void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
+  Core& core = *core_;
+  core.now = now;
+  core.qps.for_each([&](QueuePair& qp) {
+    if (!qp.connected() || !qp.has_path || std::ranges::count(gone.lids, qp.path.dlid) == 0) return;
+    const uint32_t local = qp.attr.dest_qpn & 0x3ffff;
+    if (qp.attr.dest_qpn >> 18 != gone.slot || ((local - gone.first) & 0x3ffff) >= gone.count) return;
+    lose_peer(core, qp, kVendorPeerProcess);
+  });
+}
+
+bool Endpoint::has_transmit(uint32_t rail) const noexcept {
+  if (!core_->ready[rail].empty()) return true;
+  return std::ranges::any_of(core_->orphans, [rail](const Core::Orphan& orphan) { return orphan.rail == rail; });
+}
+
+bool Endpoint::poll_transmit(Instant now, uint32_t rail, TxPacket& packet) {
+  Core& core = *core_;
+  core.now = now;
+  ReadyList& list = core.ready[rail];
+  while (QueuePair* qp = list.front()) {
+    if (core.turn[rail] < core.options.packets_per_turn) {
+      if (next_packet(core, *qp, packet)) {
+        ++core.turn[rail];
+        ++core.stats.tx_packets;
+        return true;
+      }
+      list.pop();
+      if (qp->ready_rail != rail) core.make_ready(*qp);  // a datagram for another rail
+    } else {
+      list.rotate();
+    }
+    core.turn[rail] = 0;
+  }
+  const auto orphan = std::ranges::find(core.orphans, rail, &Core::Orphan::rail);
+  if (orphan == core.orphans.end()) return false;
+  packet.headers = orphan->headers;
+  packet.pieces = 0;
+  packet.payload_bytes = 0;
+  core.orphans.erase(orphan);
+  ++core.stats.tx_packets;
+  return true;
+}
+
+bool Endpoint::poll_event(Event& event) {
+  Core& core = *core_;
+  if (verbs::CompletionQueue* cq = core.notify_head) {
+    core.notify_head = cq->notify_next;
+    cq->notify_queued = false;
+    event = {Event::Kind::kCompletion, {}, cq->user()};
+    return true;
+  }
+  if (core.events_taken == core.events.size()) {
+    core.events.clear();
+    core.events_taken = 0;
+    return false;
+  }
+  event = core.events[core.events_taken++];
+  return true;
+}
+
+}  // namespace tbt::engine

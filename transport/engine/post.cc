@@ -1,0 +1,143 @@
+// Posting work requests: what is wrong with the request itself is said here (C-025, C-026, C-115 to C-117).
+#include <algorithm>
+#include <cstring>
+
+#include "engine/core.h"
+
+namespace tbt::engine {
+
+namespace {
+
+using verbs::SendWqe;
+
+constexpr Status invalid(const char* text) noexcept { return Status(EINVAL, text); }
+
+bool opcode_fits(QpType type, WrOpcode opcode) noexcept {
+  switch (opcode) {
+    case WrOpcode::kSend:
+    case WrOpcode::kSendImm: return true;
+    case WrOpcode::kRdmaWrite:
+    case WrOpcode::kRdmaWriteImm: return type != QpType::kUd;
+    case WrOpcode::kRdmaRead:
+    case WrOpcode::kCmpSwap:
+    case WrOpcode::kFetchAdd: return type == QpType::kRc;
+  }
+  return false;
+}
+
+uint64_t total_bytes(const SendWr& wr) noexcept {
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < wr.num_sge; ++i) total += wr.sg_list[i].length;
+  return total;
+}
+
+Status check_answered(const QueuePair& qp, const SendWr& wr, uint64_t bytes) noexcept {
+  if ((wr.flags & kSendInline) != 0) return invalid("READ and atomics cannot be inline");
+  if (qp.attr.max_rd_atomic == 0) return invalid("max_rd_atomic is 0");
+  if (wr.opcode == WrOpcode::kRdmaRead) return {};
+  if (bytes != 8) return invalid("an atomic's result takes 8 bytes");
+  return wr.remote_addr % 8 == 0 ? Status() : invalid("an atomic's remote address is not 8-byte aligned");
+}
+
+Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint64_t bytes) noexcept {
+  if (ah == nullptr || ah->pd != qp.pd) return invalid("no address handle of this protection domain");
+  if (wr.remote_qpn > 0xffffff) return invalid("remote QPN has more than 24 bits");
+  return bytes <= limits::kMtuBytesMax ? Status() : invalid("datagram exceeds the MTU");
+}
+
+Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint64_t bytes) noexcept {
+  if (qp.state == QpState::kReset || qp.state == QpState::kInit || qp.state == QpState::kRtr) {
+    return invalid("queue pair cannot send in this state");
+  }
+  if (!opcode_fits(qp.type, wr.opcode)) return invalid("opcode not of this queue pair type");
+  if (bytes > limits::kMaxMessageBytes) return invalid("message exceeds the limit");
+  const bool is_inline = (wr.flags & kSendInline) != 0;
+  if (is_inline && bytes > qp.attr.cap.max_inline_data) return invalid("inline data exceeds max_inline_data");
+  if (wr.opcode == WrOpcode::kRdmaRead || wr.opcode == WrOpcode::kCmpSwap || wr.opcode == WrOpcode::kFetchAdd) {
+    return check_answered(qp, wr, bytes);
+  }
+  return qp.type == QpType::kUd ? check_datagram(qp, wr, ah, bytes) : Status();
+}
+
+void copy_data(QueuePair& qp, const SendWr& wr, SendWqe& wqe) noexcept {
+  if (!wqe.is_inline) {
+    std::copy_n(wr.sg_list, wr.num_sge, qp.sq.sges(qp.sq.tail).begin());
+    return;
+  }
+  std::byte* to = qp.sq.inline_data(qp.sq.tail).data();
+  for (uint32_t i = 0; i < wr.num_sge; ++i) {
+    if (wr.sg_list[i].length == 0) continue;
+    std::memcpy(to, reinterpret_cast<const void*>(wr.sg_list[i].addr), wr.sg_list[i].length);
+    to += wr.sg_list[i].length;
+  }
+}
+
+void fill(QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint32_t bytes) noexcept {
+  SendWqe& wqe = qp.sq.next_slot();
+  wqe = SendWqe{};
+  wqe.wr_id = wr.wr_id;
+  wqe.opcode = wr.opcode;
+  wqe.remote_addr = wr.remote_addr;
+  wqe.rkey = wr.rkey;
+  wqe.compare_add = wr.compare_add;
+  wqe.swap = wr.swap;
+  wqe.imm_be = wr.imm_be;
+  wqe.length = bytes;
+  wqe.num_sge = wr.num_sge;
+  wqe.signaled = qp.sq_sig_all || (wr.flags & kSendSignaled) != 0;
+  wqe.fence = (wr.flags & kSendFence) != 0;
+  wqe.solicited = (wr.flags & kSendSolicited) != 0;
+  wqe.is_inline = (wr.flags & kSendInline) != 0;
+  if (qp.type == QpType::kUd) {
+    wqe.remote_qpn = wr.remote_qpn;
+    // With the high bit set the queue pair's own Q_Key is meant (IBTA vol. 1, 10.2.5).
+    wqe.remote_qkey = (wr.remote_qkey & 0x80000000u) != 0 ? qp.attr.qkey : wr.remote_qkey;
+    qp.sq.path(qp.sq.tail) = ah->has_path ? ah->path : verbs::Path{};
+  }
+  copy_data(qp, wr, wqe);
+  ++qp.sq.tail;
+}
+
+}  // namespace
+
+Status Endpoint::post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah) {
+  core_->now = now;
+  if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0) return invalid("too many SGEs");
+  const uint64_t bytes = total_bytes(wr);
+  if (Status status = check_send(qp, wr, ah, bytes); !status) return status;
+  if (qp.sq.full()) return Status(ENOMEM, "send queue is full");
+  fill(qp, wr, ah, static_cast<uint32_t>(bytes));
+  if (qp.state == QpState::kErr || qp.state == QpState::kSqe) {
+    flush_posted(*core_, qp);
+  } else {
+    core_->make_ready(qp);
+  }
+  return {};
+}
+
+Status Endpoint::post_recv(Instant now, QueuePair& qp, const RecvWr& wr) {
+  core_->now = now;
+  if (qp.srq != nullptr) return invalid("receives of this queue pair come from its SRQ");
+  if (qp.state == QpState::kReset) return invalid("queue pair is in the reset state");
+  if (wr.num_sge > qp.attr.cap.max_recv_sge) return invalid("too many SGEs");
+  if (!qp.rq.post(wr)) return Status(ENOMEM, "receive queue is full");
+  if (qp.state == QpState::kErr) {
+    flush_posted(*core_, qp);
+  } else if (qp.type == QpType::kUc) {
+    uc_receive_posted(*core_, qp);
+  }
+  return {};
+}
+
+Status Endpoint::post_srq_recv(Instant now, verbs::SharedReceiveQueue& srq, const RecvWr& wr) {
+  core_->now = now;
+  if (wr.num_sge > srq.queue.max_sge()) return invalid("too many SGEs");
+  if (!srq.queue.post(wr)) return Status(ENOMEM, "shared receive queue is full");
+  if (srq.uc_users == 0) return {};
+  core_->qps.for_each([&](QueuePair& qp) {
+    if (qp.srq == &srq && qp.type == QpType::kUc) uc_receive_posted(*core_, qp);
+  });
+  return {};
+}
+
+}  // namespace tbt::engine

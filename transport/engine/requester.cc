@@ -1,0 +1,235 @@
+// Requester: turns send WQEs into request packets (IBTA vol. 1, 9.7.3, 9.8.2, 9.8.3).
+//
+// A packet is made anew from its WQE each time it is sent, so going back costs nothing but the sending.
+// Steps of one call: may the WQE at the cursor start -> give it PSNs -> is the window open -> make the packet.
+#include <algorithm>
+
+#include "base/assert.h"
+#include "engine/core.h"
+#include "wire/psn.h"
+
+namespace tbt::engine {
+
+namespace {
+
+using verbs::SendWqe;
+using wire::Opcode;
+using wire::psn_add;
+using wire::psn_diff;
+
+constexpr uint32_t kPsnSpanMax = 0x7fffff;  // most PSNs outstanding, so that comparison stays sound (C-060)
+
+// Cannot be sent: fails as soon as everything before it is done, so that the order of completions holds.
+bool refuse(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
+  RequesterState& req = qp.req;
+  req.failed = true;
+  req.fail_status = status;
+  req.fail_vendor = vendor;
+  if (qp.sq.head == req.cursor) fail_send(core, qp, status, vendor);
+  return false;
+}
+
+uint32_t packets_of(const QueuePair& qp, const SendWqe& wqe) noexcept {
+  if (wqe.is_atomic() || wqe.length == 0) return 1;
+  return (wqe.length - 1) / qp.mtu + 1;
+}
+
+// With credits known, a message beyond them may go only when nothing else is on its way: then its RNR NAK or
+// acknowledge tells us more (IBTA vol. 1, 9.7.7.2.4).
+bool credit_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
+  const RequesterState& req = qp.req;
+  if (!req.credits_known || !wqe.consumes_receive()) return true;
+  return psn_diff(psn_add(req.ssn, 1), req.credit_limit) <= 0 || !has_outstanding(qp);
+}
+
+bool order_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
+  if (wqe.fence && qp.req.answers_due > 0) return false;
+  return !wqe.wants_answer() || qp.req.answers_due < qp.attr.max_rd_atomic;
+}
+
+bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
+  RequesterState& req = qp.req;
+  if (qp.state == QpState::kSqd) return false;
+  if (req.peer_gone) return refuse(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
+  if (!order_allows(qp, wqe)) return false;
+  const uint32_t access = wqe.wants_answer() ? uint32_t{kAccessLocalWrite} : 0;
+  if (!check_sges(core, qp, req.cursor, access)) return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  if (qp.type == QpType::kUc && wqe.consumes_receive() && !uc_may_start(core, qp)) return false;
+  if (qp.type == QpType::kRc && !credit_allows(qp, wqe)) return false;
+  const uint32_t count = packets_of(qp, wqe);
+  const uint32_t span = psn_add(req.next_psn - req.una_psn, count);
+  if (qp.type == QpType::kRc && span > kPsnSpanMax) return false;
+  wqe.started = true;
+  wqe.first_psn = req.next_psn;
+  wqe.psn_count = count;
+  wqe.ssn = req.ssn = psn_add(req.ssn, 1);
+  req.next_psn = psn_add(req.next_psn, count);
+  if (wqe.wants_answer()) {
+    ++req.answers_due;
+    req.read_psns += count;
+  }
+  return true;
+}
+
+bool window_open(const Core& core, const QueuePair& qp) noexcept {
+  if (qp.type != QpType::kRc) return true;
+  const auto in_flight = static_cast<uint32_t>(psn_diff(qp.req.send_psn, qp.req.una_psn));
+  return in_flight < core.options.window_packets + qp.req.read_psns;
+}
+
+Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool last) noexcept {
+  // Offsets from SEND FIRST within a service's opcodes (IBTA vol. 1, table 35).
+  uint8_t code = 0;
+  if (first && last) {
+    code = wqe.has_imm() ? 5 : 4;
+  } else if (last) {
+    code = wqe.has_imm() ? 3 : 2;
+  } else {
+    code = first ? 0 : 1;
+  }
+  if (wqe.is_write()) code = static_cast<uint8_t>(code + 6);
+  const uint8_t base = qp.type == QpType::kRc ? 0x00 : 0x20;
+  return static_cast<Opcode>(base + code);
+}
+
+void ask_for_ack(const Core& core, QueuePair& qp, bool last, wire::PacketHeaders& headers) noexcept {
+  if (qp.type != QpType::kRc) return;
+  headers.ack_req = last || ++qp.req.since_ack_req >= core.options.ack_req_every;
+  if (headers.ack_req) qp.req.since_ack_req = 0;
+}
+
+bool make_message_packet(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
+  RequesterState& req = qp.req;
+  const uint32_t index = psn_add(req.send_psn, 0u - wqe.first_psn);
+  const uint32_t offset = index * qp.mtu;
+  const bool first = index == 0;
+  const bool last = index + 1 == wqe.psn_count;
+  if (!gather(core, qp, req.cursor, offset, std::min(qp.mtu, wqe.length - offset), packet)) {
+    return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  }
+  wire::PacketHeaders& headers = packet.headers;
+  address_packet(qp.path, qp.attr.dest_qpn, request_opcode(qp, wqe, first, last), headers);
+  headers.psn = req.send_psn;
+  headers.imm_be = wqe.imm_be;
+  headers.va = wqe.remote_addr;
+  headers.rkey = wqe.rkey;
+  headers.dma_length = wqe.length;
+  headers.solicited = last && wqe.solicited && wqe.consumes_receive();
+  ask_for_ack(core, qp, last, headers);
+  req.send_psn = psn_add(req.send_psn, 1);
+  if (last) ++req.cursor;
+  return true;
+}
+
+// The rest of a READ whose beginning has arrived is asked for from where it stopped (C-071).
+void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
+  const uint32_t offset = wqe.read_packets * qp.mtu;
+  wire::PacketHeaders& headers = packet.headers;
+  address_packet(qp.path, qp.attr.dest_qpn, Opcode::kRcReadRequest, headers);
+  headers.psn = psn_add(wqe.first_psn, wqe.read_packets);
+  headers.va = wqe.remote_addr + offset;
+  headers.rkey = wqe.rkey;
+  headers.dma_length = wqe.length - offset;
+  wqe.restart = true;
+}
+
+void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
+  const bool swap = wqe.opcode == WrOpcode::kCmpSwap;
+  wire::PacketHeaders& headers = packet.headers;
+  address_packet(qp.path, qp.attr.dest_qpn, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd, headers);
+  headers.psn = wqe.first_psn;
+  headers.va = wqe.remote_addr;
+  headers.rkey = wqe.rkey;
+  headers.swap_add = swap ? wqe.swap : wqe.compare_add;
+  headers.compare = swap ? wqe.compare_add : 0;
+}
+
+void make_answered_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
+  packet.pieces = 0;
+  packet.payload_bytes = 0;
+  if (wqe.is_read()) {
+    make_read_request(qp, wqe, packet);
+  } else {
+    make_atomic_request(qp, wqe, packet);
+  }
+  packet.headers.ack_req = true;
+  qp.req.since_ack_req = 0;
+  qp.req.send_psn = psn_add(wqe.first_psn, wqe.psn_count);
+  ++qp.req.cursor;
+}
+
+void after_send(Core& core, QueuePair& qp) {
+  RequesterState& req = qp.req;
+  if (qp.type == QpType::kRc) {
+    if (psn_diff(req.send_psn, req.sent_end) > 0) req.sent_end = req.send_psn;
+    if (req.ack_deadline.is_never()) arm_ack_timer(core, qp);
+    return;
+  }
+  // UC: nothing will come back, so a message is complete when its last packet has left.
+  req.una_psn = req.sent_end = req.send_psn;
+  if (qp.sq.head != req.cursor) complete_send(core, qp, WcStatus::kSuccess, kVendorNone);
+  check_drained(core, qp);
+}
+
+}  // namespace
+
+bool has_outstanding(const QueuePair& qp) noexcept { return qp.req.una_psn != qp.req.sent_end; }
+
+void rewind(Core& core, QueuePair& qp) noexcept {
+  ++core.stats.retries;
+  qp.req.cursor = qp.sq.head;
+  qp.req.send_psn = qp.req.una_psn;
+  qp.req.rewound = true;
+  core.make_ready(qp);
+}
+
+void check_drained(Core& core, QueuePair& qp) {
+  if (qp.state != QpState::kSqd || !qp.draining) return;
+  if (qp.sq.head != qp.sq.tail && qp.sq.at(qp.sq.head).started) return;
+  qp.draining = false;
+  if (qp.attr.en_sqd_async_notify) core.raise(AsyncEventType::kSqDrained, qp.user);
+}
+
+bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
+  RequesterState& req = qp.req;
+  if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path || req.cursor == qp.sq.tail) return false;
+  SendWqe& wqe = qp.sq.at(req.cursor);
+  if (!wqe.started && !start(core, qp, wqe)) return false;
+  if (!window_open(core, qp)) return false;
+  if (wqe.wants_answer()) {
+    make_answered_request(qp, wqe, packet);
+  } else if (!make_message_packet(core, qp, wqe, packet)) {
+    return false;
+  }
+  after_send(core, qp);
+  return true;
+}
+
+bool next_datagram(Core& core, QueuePair& qp, TxPacket& packet) {
+  RequesterState& req = qp.req;
+  while (qp.may_send() && qp.state != QpState::kSqd && req.cursor != qp.sq.tail) {
+    SendWqe& wqe = qp.sq.at(req.cursor);
+    const verbs::Path path = qp.sq.path(req.cursor);
+    if (!check_sges(core, qp, req.cursor, 0)) return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+    // A packet leaves by the rail of its destination, so the pair moves to that rail's list first.
+    if (path.rail != qp.ready_rail) {
+      qp.ready_rail = path.rail;
+      return false;
+    }
+    gather(core, qp, req.cursor, 0, wqe.length, packet);
+    address_packet(path, wqe.remote_qpn, wqe.has_imm() ? Opcode::kUdSendOnlyImm : Opcode::kUdSendOnly, packet.headers);
+    packet.headers.psn = req.send_psn;
+    packet.headers.imm_be = wqe.imm_be;
+    packet.headers.solicited = wqe.solicited;
+    packet.headers.qkey = wqe.remote_qkey;
+    packet.headers.src_qp = qp.number;
+    req.send_psn = psn_add(req.send_psn, 1);
+    ++req.cursor;
+    const bool reachable = path.dlid != 0;
+    complete_send(core, qp, WcStatus::kSuccess, kVendorNone);
+    if (reachable) return true;  // a datagram without a way is lost, as on any wire
+  }
+  return false;
+}
+
+}  // namespace tbt::engine

@@ -1,0 +1,301 @@
+// Responder of RC: what an arriving request does here (IBTA vol. 1, 9.7.5.1 and figure 84's order of checks).
+//
+// Steps: PSN -> opcode order -> length -> resources -> keys -> execute -> complete -> note what is owed.
+// Nothing is sent from here; response.cc emits what is owed.
+#include <atomic>
+
+#include "engine/core.h"
+#include "wire/psn.h"
+
+namespace tbt::engine {
+
+namespace {
+
+using wire::PacketHeaders;
+using wire::psn_add;
+using wire::psn_diff;
+
+constexpr uint32_t kDmaLengthMax = 1u << 31;  // C-073
+
+struct Request {
+  Core& core;
+  QueuePair& qp;
+  const PacketHeaders& headers;
+  std::span<const std::byte> payload;
+};
+
+void owe_nak(QueuePair& qp, uint8_t syndrome) noexcept {
+  qp.resp.nak_owed = true;
+  qp.resp.nak_syndrome = syndrome;
+  qp.resp.nak_psn = qp.resp.expected_psn;
+}
+
+// The connection is over: a NAK that says why, an event, and the error state.
+void refuse(Request& r, wire::NakCode code) {
+  ++r.core.stats.naks_error_sent;
+  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
+  const bool access = code == wire::NakCode::kRemoteAccessError;
+  r.core.raise(access ? AsyncEventType::kQpAccessErr : AsyncEventType::kQpReqErr, r.qp.user);
+  enter_error(r.core, r.qp);
+}
+
+// As refuse(), where a receive WQE carries the cause, so no event is needed.
+void refuse_with_receive(Request& r, wire::NakCode code, WcStatus status, uint32_t vendor) {
+  ++r.core.stats.naks_error_sent;
+  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
+  fail_recv(r.core, r.qp, status, vendor);
+  enter_error(r.core, r.qp);
+}
+
+// No receive is posted: the peer shall come again (C-096: one NAK until it does).
+void not_ready(Request& r) {
+  ++r.core.stats.naks_rnr_sent;
+  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kRnrNak, r.qp.attr.min_rnr_timer));
+  r.qp.resp.sequence_nak_sent = true;
+}
+
+void accept(Request& r, uint32_t psns) noexcept {
+  r.qp.resp.expected_psn = psn_add(r.qp.resp.expected_psn, psns);
+  if (r.headers.ack_req) r.qp.resp.ack_owed = true;
+}
+
+bool in_order(const Request& r) noexcept {
+  const MessageKind kind = r.qp.resp.kind;
+  if (r.headers.is(wire::kOpStart) || r.headers.is(wire::kOpRead) || r.headers.is(wire::kOpAtomic)) {
+    return kind == MessageKind::kNone;
+  }
+  if (r.headers.is(wire::kOpSend)) return kind == MessageKind::kSend;
+  return r.headers.is(wire::kOpWrite) && kind == MessageKind::kWrite;
+}
+
+// FIRST and MIDDLE carry a full MTU, LAST at least a byte, nothing more than an MTU (C-073).
+bool length_fits(const Request& r) noexcept {
+  if (!r.headers.is(wire::kOpPayload)) return r.payload.empty();
+  if (!r.headers.is(wire::kOpEnd)) return r.payload.size() == r.qp.mtu;
+  if (!r.headers.is(wire::kOpStart) && r.payload.empty()) return false;
+  return r.payload.size() <= r.qp.mtu;
+}
+
+void finish_message(Request& r, WcOpcode opcode, uint32_t bytes) {
+  RecvCompletion done;
+  done.opcode = opcode;
+  done.byte_len = bytes;
+  done.has_imm = r.headers.is(wire::kOpImm);
+  done.imm_be = done.has_imm ? r.headers.imm_be : 0;
+  done.solicited = r.headers.solicited;
+  done.slid = r.headers.slid;
+  done.sl = r.headers.sl;
+  complete_recv(r.core, r.qp, done);
+}
+
+void execute_send(Request& r) {
+  ResponderState& resp = r.qp.resp;
+  if (r.headers.is(wire::kOpStart)) {
+    if (!take_receive(r.core, r.qp)) return not_ready(r);
+    resp.kind = MessageKind::kSend;
+    resp.placed = 0;
+  }
+  if (resp.placed + r.payload.size() > resp.receive.capacity) {
+    return refuse_with_receive(r, wire::NakCode::kInvalidRequest, WcStatus::kLocLen, kVendorLocalLength);
+  }
+  const std::span<const Sge> sges(resp.receive.sges.data(), resp.receive.num_sge);
+  if (!scatter(r.core, r.qp.pd, sges, resp.placed, r.payload)) {
+    return refuse_with_receive(r, wire::NakCode::kRemoteOperationalError, WcStatus::kLocProt, kVendorLocalKey);
+  }
+  resp.placed += r.payload.size();
+  accept(r, 1);
+  if (!r.headers.is(wire::kOpEnd)) return;
+  resp.kind = MessageKind::kNone;
+  resp.msn = psn_add(resp.msn, 1);
+  finish_message(r, WcOpcode::kRecv, static_cast<uint32_t>(resp.placed));
+}
+
+// Range, right and domain of the whole WRITE, before its first byte is placed (C-101).
+bool write_may_start(Request& r) {
+  if ((r.qp.attr.access_flags & kAccessRemoteWrite) == 0 || r.headers.dma_length > kDmaLengthMax) {
+    refuse(r, wire::NakCode::kInvalidRequest);
+    return false;
+  }
+  if (r.headers.dma_length == 0) return true;
+  verbs::KeyError why{};
+  if (r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, r.headers.dma_length, kAccessRemoteWrite,
+                               why) != nullptr) {
+    return true;
+  }
+  if (r.headers.is(wire::kOpImm) && take_receive(r.core, r.qp)) {
+    refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess, kVendorRemoteKey);
+  } else {
+    refuse(r, wire::NakCode::kRemoteAccessError);
+  }
+  return false;
+}
+
+bool place_write(Request& r) {
+  ResponderState& resp = r.qp.resp;
+  if (r.payload.empty()) return true;
+  verbs::KeyError why{};
+  std::byte* to = r.core.regions.translate(resp.write_rkey, r.qp.pd, resp.write_va + resp.placed, r.payload.size(),
+                                           kAccessRemoteWrite, why);
+  if (to == nullptr) return false;
+  copy_in_order(to, r.payload.data(), r.payload.size());
+  resp.placed += r.payload.size();
+  return true;
+}
+
+void execute_write(Request& r) {
+  ResponderState& resp = r.qp.resp;
+  const bool with_imm = r.headers.is(wire::kOpImm);
+  if (r.headers.is(wire::kOpStart)) {
+    if (!write_may_start(r)) return;
+    if (with_imm && !take_receive(r.core, r.qp)) return not_ready(r);
+    resp.kind = MessageKind::kWrite;
+    resp.placed = 0;
+    resp.write_va = r.headers.va;
+    resp.write_rkey = r.headers.rkey;
+    resp.write_length = r.headers.dma_length;
+  } else if (with_imm && !take_receive(r.core, r.qp)) {
+    return not_ready(r);
+  }
+  const uint64_t after = resp.placed + r.payload.size();
+  const bool last = r.headers.is(wire::kOpEnd);
+  if (last ? after != resp.write_length : after >= resp.write_length) {
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  }
+  if (!place_write(r)) return refuse(r, wire::NakCode::kRemoteAccessError);
+  accept(r, 1);
+  if (!last) return;
+  resp.kind = MessageKind::kNone;
+  resp.msn = psn_add(resp.msn, 1);
+  if (with_imm) finish_message(r, WcOpcode::kRecvRdmaImm, resp.write_length);
+}
+
+// A place for one more READ or atomic, or nullptr when the peer has more of them open than agreed (C-104).
+Resource* new_resource(QueuePair& qp) noexcept {
+  ResponderState& resp = qp.resp;
+  if (resp.resources.empty()) return nullptr;
+  Resource& slot = resp.resources[resp.resource_tail % resp.resources.size()];
+  return slot.pending ? nullptr : &slot;
+}
+
+void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
+  ResponderState& resp = r.qp.resp;
+  resp.msn = psn_add(resp.msn, 1);
+  slot.first_psn = slot.cursor_psn = slot.run_psn = r.headers.psn;
+  slot.psn_count = psns;
+  slot.msn = resp.msn;
+  slot.rkey = r.headers.rkey;
+  slot.va = r.headers.va;
+  slot.pending = true;
+  ++resp.pending;
+  ++resp.resource_tail;
+  resp.expected_psn = psn_add(resp.expected_psn, psns);
+}
+
+void execute_read(Request& r) {
+  Resource* slot = new_resource(r.qp);
+  const uint32_t length = r.headers.dma_length;
+  if ((r.qp.attr.access_flags & kAccessRemoteRead) == 0 || slot == nullptr || length > kDmaLengthMax) {
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  }
+  verbs::KeyError why{};
+  if (length != 0 && r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, length, kAccessRemoteRead,
+                                              why) == nullptr) {
+    return refuse(r, wire::NakCode::kRemoteAccessError);
+  }
+  slot->atomic = false;
+  slot->length = length;
+  keep(r, *slot, length == 0 ? 1 : (length - 1) / r.qp.mtu + 1);
+}
+
+uint64_t apply_atomic(std::byte* at, const PacketHeaders& headers) noexcept {
+  std::atomic_ref<uint64_t> word(*reinterpret_cast<uint64_t*>(at));
+  if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd)) return word.fetch_add(headers.swap_add);
+  uint64_t expected = headers.compare;
+  word.compare_exchange_strong(expected, headers.swap_add);
+  return expected;
+}
+
+void execute_atomic(Request& r) {
+  Resource* slot = new_resource(r.qp);
+  if ((r.qp.attr.access_flags & kAccessRemoteAtomic) == 0 || slot == nullptr || r.headers.va % 8 != 0) {
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  }
+  verbs::KeyError why{};
+  std::byte* at = r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, 8, kAccessRemoteAtomic, why);
+  if (at == nullptr) return refuse(r, wire::NakCode::kRemoteAccessError);
+  if (reinterpret_cast<uintptr_t>(at) % 8 != 0) return refuse(r, wire::NakCode::kInvalidRequest);
+  slot->atomic = true;
+  slot->length = 8;
+  slot->atomic_result = apply_atomic(at, r.headers);
+  keep(r, *slot, 1);
+}
+
+Resource* find_resource(QueuePair& qp, uint32_t psn) noexcept {
+  for (Resource& slot : qp.resp.resources) {
+    const int32_t offset = psn_diff(psn, slot.first_psn);
+    if (slot.psn_count != 0 && offset >= 0 && static_cast<uint32_t>(offset) < slot.psn_count) return &slot;
+  }
+  return nullptr;
+}
+
+void replay(QueuePair& qp, Resource& slot, uint32_t psn) noexcept {
+  if (!slot.pending) ++qp.resp.pending;
+  slot.pending = true;
+  slot.cursor_psn = slot.run_psn = psn;
+}
+
+// A repeated READ must lie inside the first one and end where it ended (C-062).
+bool same_read(const QueuePair& qp, const Resource& slot, const PacketHeaders& headers) noexcept {
+  if (slot.atomic || headers.rkey != slot.rkey) return false;
+  const uint64_t skipped = uint64_t{psn_add(headers.psn, 0u - slot.first_psn)} * qp.mtu;
+  return headers.va == slot.va + skipped && headers.dma_length + skipped == slot.length;
+}
+
+void handle_duplicate(Request& r) {
+  ++r.core.stats.rx_duplicates;
+  const bool read = r.headers.is(wire::kOpRead);
+  const bool atomic = r.headers.is(wire::kOpAtomic);
+  if (!read && !atomic) {
+    r.qp.resp.ack_owed = true;  // C-061: once more, the newest
+    return;
+  }
+  Resource* slot = find_resource(r.qp, r.headers.psn);
+  if (slot == nullptr) return;  // older than what is kept: dropped (C-063)
+  if (read ? same_read(r.qp, *slot, r.headers) : slot->atomic) replay(r.qp, *slot, r.headers.psn);
+}
+
+void handle_gap(Request& r) noexcept {
+  ++r.core.stats.rx_out_of_sequence;
+  if (r.qp.resp.sequence_nak_sent) return;
+  r.qp.resp.sequence_nak_sent = true;
+  ++r.core.stats.naks_sequence_sent;
+  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(wire::NakCode::kPsnSequenceError)));
+}
+
+void execute(Request& r) {
+  if (!in_order(r) || !length_fits(r)) return refuse(r, wire::NakCode::kInvalidRequest);
+  if (r.headers.is(wire::kOpIeth)) return refuse(r, wire::NakCode::kInvalidRequest);  // invalidate: not yet
+  if (r.headers.is(wire::kOpSend)) return execute_send(r);
+  if (r.headers.is(wire::kOpWrite)) return execute_write(r);
+  if (r.headers.is(wire::kOpRead)) return execute_read(r);
+  execute_atomic(r);
+}
+
+}  // namespace
+
+void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                       std::span<const std::byte> payload) {
+  Request request{core, qp, packet.headers, payload};
+  const int32_t distance = psn_diff(packet.headers.psn, qp.resp.expected_psn);
+  if (distance < 0) {
+    handle_duplicate(request);
+  } else if (distance > 0) {
+    handle_gap(request);
+  } else {
+    qp.resp.sequence_nak_sent = false;
+    execute(request);
+  }
+  if (owes_response(qp)) core.make_ready(qp);
+}
+
+}  // namespace tbt::engine
