@@ -36,7 +36,7 @@ enum FrameFlags : uint8_t { kFlagPayloadChecked = 1 };
 struct FrameHeader {
   uint8_t version = kFrameVersion;  // byte 0
   uint8_t flags = 0;                // byte 1
-  uint16_t length = 0;              // bytes 2-3: whole packet (headers to pad) or message, without header and check
+  uint16_t length = 0;              // bytes 2-3: packet (LRH to pad) or message, without header and check
   uint32_t tag = 0;                 // bytes 4-7
 };
 
