@@ -1,0 +1,81 @@
+#include "tbt/daemon_client.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "fabric/json_text.h"
+#include "sys/unix_socket.h"
+#include "tbt/commands.h"
+#include "tbt/runtime_dir.h"
+
+namespace tbt::tool {
+namespace {
+
+constexpr int kAnswerTimeoutMs = 2000;
+
+Result<std::string> ask(const std::string& socket_path, const fabric::Request& request) {
+  const auto socket = sys::connect_seqpacket(socket_path);
+  if (!socket) return socket.error();
+  const int fd = socket.value().get();
+  if (const Status s = sys::send_message(fd, fabric::encode_request(request), {}); !s) return s;
+  auto answer = sys::receive_message(fd, kAnswerTimeoutMs);
+  if (!answer) return answer.error();
+  return std::move(answer.value().text);
+}
+
+}  // namespace
+
+Result<nlohmann::json> ask_status(const std::string& socket_path) {
+  const auto text = ask(socket_path, {.operation = fabric::Operation::kStatus});
+  if (!text) return text.error();
+  fabric::Reply reply;
+  if (const Status s = fabric::decode_reply(text.value(), false, reply); !s) return s;
+  if (reply.code != 0) return Status(reply.code, "the daemon refused");
+  return fabric::parse_json_object(text.value());
+}
+
+std::string unreachable_text(const std::string& fabric, uint32_t host, const Status& status) {
+  const std::string who = fmt::format("host {} of fabric '{}'", host, fabric);
+  const std::string restart = fmt::format("'tbt fabric down --name {0}', then up again", fabric);
+  switch (status.code()) {
+    case ENOENT:
+      return fmt::format("{} has no daemon: {}", who, restart);
+    case ECONNREFUSED:
+    case EPIPE:
+      return fmt::format("the daemon of {} is dead: {}", who, restart);
+    case EACCES:
+      return fmt::format(
+          "not allowed to use {}: its socket belongs to another user, run as that user", who);
+    case ETIMEDOUT:
+      return fmt::format("the daemon of {} does not answer: see {}, then {}", who,
+                         host_file(fabric, host, "log"), restart);
+    default:
+      return fmt::format("cannot ask the daemon of {}: {} ({})", who, status.text(),
+                         strerror(status.code()));
+  }
+}
+
+nlohmann::json status_or_fail(const std::string& fabric, uint32_t host) {
+  auto status = ask_status(host_file(fabric, host, "sock"));
+  if (!status) fail(unreachable_text(fabric, host, status.error()));
+  return std::move(status).value();
+}
+
+void change_cable_or_fail(const std::string& fabric, uint32_t cable,
+                          const fabric::CableSettings& settings) {
+  const fabric::FabricFile file = load_fabric(fabric);
+  if (cable >= file.cables.size()) {
+    fail(fmt::format("fabric '{}' has no cable {}: 'tbt cable list' shows them", fabric, cable));
+  }
+  const uint32_t host = file.cables[cable].host_a;
+  const auto text =
+      ask(host_file(fabric, host, "sock"),
+          {.operation = fabric::Operation::kCable, .cable = cable, .settings = settings});
+  if (!text) fail(unreachable_text(fabric, host, text.error()));
+  fabric::Reply reply;
+  if (!fabric::decode_reply(text.value(), false, reply)) fail("the daemon's answer makes no sense");
+  if (reply.code != 0) fail(reply.text);
+}
+
+}  // namespace tbt::tool

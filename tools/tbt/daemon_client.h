@@ -1,0 +1,26 @@
+// Questions of the command line to a host's daemon.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "fabric/attach_protocol.h"
+#include "tbt/status.h"
+
+namespace tbt::tool {
+
+// The daemon's answer to "status" (docs/daemon.md). Errors are those of connecting, ETIMEDOUT if it
+// does not answer within 2 s, EACCES and EAGAIN if it refuses.
+Result<nlohmann::json> ask_status(const std::string& socket_path);
+
+// The same, with one line for the user on failure.
+nlohmann::json status_or_fail(const std::string& fabric, uint32_t host);
+
+// Fails if the daemon refuses.
+void change_cable_or_fail(const std::string& fabric, uint32_t cable,
+                          const fabric::CableSettings& settings);
+
+// What a failure to reach the daemon of this host means and how to mend it.
+std::string unreachable_text(const std::string& fabric, uint32_t host, const Status& status);
+
+}  // namespace tbt::tool

@@ -1,0 +1,93 @@
+// tbt fabric down: asks each daemon to end, waits, kills what does not, and removes the files.
+// Works as well when the daemons were killed before, or when the fabric's file is missing or
+// damaged.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "sys/monotonic_clock.h"
+#include "tbt/commands.h"
+#include "tbt/fabric.h"
+#include "tbt/runtime_dir.h"
+
+namespace tbt::tool {
+namespace {
+
+constexpr Duration kGrace = Duration::from_s(3);
+constexpr int kKillTimeoutMs = 2000;
+
+struct DownOptions {
+  std::string name = "default";
+  bool named = false;
+  bool all = false;
+};
+
+// Handles on the fabric's daemons: from here on no pid is used any more.
+std::vector<sys::UniqueFd> open_daemons(const std::string& name) {
+  std::vector<sys::UniqueFd> daemons;
+  for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++) {
+    const auto found = find_daemon(name, h);
+    if (!found) continue;
+    if (auto process = sys::open_process(*found); process) {
+      daemons.push_back(std::move(process).value());
+    }
+  }
+  return daemons;
+}
+
+// True if it ended of its own accord.
+bool end_daemon(int process, Instant deadline) {
+  const Duration left = deadline - sys::monotonic_now();
+  const auto left_ms = static_cast<int>(std::max<int64_t>(left.ns / 1000000, 0));
+  if (sys::wait_for_exit(process, left_ms)) return true;
+  (void)sys::signal_process(process, SIGKILL);
+  (void)sys::wait_for_exit(process, kKillTimeoutMs);
+  return false;
+}
+
+void take_down(const std::string& name) {
+  const std::vector<sys::UniqueFd> daemons = open_daemons(name);
+  for (const auto& process : daemons) (void)sys::signal_process(process.get(), SIGTERM);
+  const Instant deadline = sys::monotonic_now() + kGrace;
+  size_t killed = 0;
+  for (const auto& process : daemons) killed += end_daemon(process.get(), deadline) ? 0 : 1;
+  if (!remove_fabric_dir(name)) {
+    fail(fmt::format("{} holds files that are not tbt's: remove them and the folder by hand",
+                     fabric_dir(name)));
+  }
+  fmt::print("fabric '{}' is down: {} daemon{} ended{}\n", name, daemons.size(),
+             daemons.size() == 1 ? "" : "s",
+             killed == 0 ? "" : fmt::format(", {} had to be killed", killed));
+}
+
+void run(const DownOptions& o) {
+  if (o.all) {
+    const auto names = fabric_names();
+    if (names.empty()) fmt::print("no fabric is up\n");
+    for (const std::string& name : names) take_down(name);
+    return;
+  }
+  if (fabric_exists(o.name)) return take_down(o.name);
+  if (o.named)
+    fail(fmt::format("no fabric '{}' is up: 'tbt fabric status' lists those that are", o.name));
+  fmt::print("no fabric '{}' is up\n", o.name);
+}
+
+}  // namespace
+
+void add_fabric_down(CLI::App& fabric) {
+  auto o = std::make_shared<DownOptions>();
+  CLI::App* down = fabric.add_subcommand("down", "Take an emulated fabric down");
+  CLI::Option* name =
+      down->add_option("--name", o->name, "name of the fabric")->capture_default_str();
+  down->add_flag("--all", o->all, "every fabric of this user")->excludes(name);
+  down->callback([o, name] {
+    o->named = name->count() > 0;
+    run(*o);
+  });
+}
+
+}  // namespace tbt::tool

@@ -1,0 +1,46 @@
+// tbt: one command with subcommands, each in a file of its name.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "tbt/commands.h"
+
+namespace tbt::tool {
+
+void fail(const std::string& message, int code) {
+  fmt::print(stderr, "tbt: {}\n", message);
+  throw CLI::RuntimeError(code);
+}
+
+}  // namespace tbt::tool
+
+int main(int argc, char** argv) {
+  CLI::App app{"RDMA over Thunderbolt cables, real and emulated."};
+  app.set_version_flag("--version", TBT_VERSION);
+  app.require_subcommand(1);
+  tbt::tool::add_fabric(app);
+  tbt::tool::add_run(app);
+  tbt::tool::add_devices(app);
+  tbt::tool::add_cable(app);
+#ifdef TBT_HAS_DUMP
+  tbt::tool::add_dump(app);
+#endif
+#ifdef TBT_HAS_DOCTOR
+  tbt::tool::add_doctor(app);
+#endif
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& e) {
+    return e.get_exit_code();  // fail() has said what is wrong
+  } catch (const CLI::CallForHelp& e) {
+    return app.exit(e);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --version, --help-all
+    fmt::print(stderr, "tbt: {}; see 'tbt --help'\n", e.what());
+    return 2;
+  } catch (const std::exception& e) {
+    fmt::print(stderr, "tbt: {}\n", e.what());
+    return 1;
+  }
+  return 0;
+}

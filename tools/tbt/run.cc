@@ -1,0 +1,87 @@
+// tbt run: runs a program as if on one of the fabric's hosts. The program finds our libibverbs.so.1
+// before the system's, and the host's daemon through TBT_SOCKET; nothing else of its surroundings
+// changes.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "sys/process.h"
+#include "tbt/commands.h"
+#include "tbt/daemon_client.h"
+#include "tbt/runtime_dir.h"
+
+namespace tbt::tool {
+namespace {
+
+// As with env, nohup and timeout: our own failures are told from the program's.
+constexpr int kOwnFailure = 125;
+constexpr int kCannotExecute = 126;
+constexpr int kNotFound = 127;
+
+struct RunOptions {
+  std::string fabric = "default";
+  uint32_t host = 0;
+};
+
+// In the build tree and where we were installed the library lies beside the programs' folder.
+std::string front_door_dir() {
+  const std::string self = sys::own_program_path();
+  const std::string bin = self.substr(0, self.rfind('/'));
+  const std::string prefix = bin.substr(0, bin.rfind('/'));
+  const std::string candidates[] = {prefix + "/lib/tbt-rdma",
+                                    prefix + "/" + TBT_LIBDIR + "/tbt-rdma"};
+  for (const std::string& dir : candidates) {
+    if (::access((dir + "/libibverbs.so.1").c_str(), R_OK) == 0) return dir;
+  }
+  fail(fmt::format("{}/libibverbs.so.1 is missing: build or install the whole of tbt-rdma",
+                   candidates[0]),
+       kOwnFailure);
+}
+
+void prepare_environment(const std::string& socket) {
+  const std::string dir = front_door_dir();
+  const char* old = ::getenv("LD_LIBRARY_PATH");
+  const std::string path = old != nullptr && *old != '\0' ? dir + ":" + old : dir;
+  ::setenv("LD_LIBRARY_PATH", path.c_str(), 1);
+  ::setenv("TBT_SOCKET", socket.c_str(), 1);
+}
+
+[[noreturn]] void execute(const std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  ::execvp(argv[0], argv.data());
+  const int error = errno;
+  fail(fmt::format("cannot run '{}': {}", words[0], strerror(error)),
+       error == ENOENT ? kNotFound : kCannotExecute);
+}
+
+void run(const RunOptions& o, std::vector<std::string> words) {
+  if (!words.empty() && words[0] == "--") words.erase(words.begin());
+  if (words.empty()) fail("no program is named: tbt run --host 0 -- ibv_devices", kOwnFailure);
+  const fabric::FabricFile file = load_fabric(o.fabric);
+  if (o.host >= file.hosts) {
+    fail(fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1, o.host),
+         kOwnFailure);
+  }
+  (void)status_or_fail(o.fabric, o.host);
+  prepare_environment(host_file(o.fabric, o.host, "sock"));
+  execute(words);
+}
+
+}  // namespace
+
+void add_run(CLI::App& app) {
+  auto o = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "Run a program on a host of a fabric");
+  command->add_option("--fabric", o->fabric, "name of the fabric")->capture_default_str();
+  command->add_option("--host", o->host, "number of the host, from 0")->required();
+  command->prefix_command();
+  command->footer("Everything after -- is the program and its arguments.");
+  command->callback([o, command] { run(*o, command->remaining()); });
+}
+
+}  // namespace tbt::tool

@@ -1,0 +1,78 @@
+// Daemon: one host's tbtd, a single thread around one epoll set. It owns the host's controller,
+// tells the agent what happens, carries out what the agent decides, and serves the processes of the
+// host. No byte of an application's data passes through it.
+//
+//   socket, connections, processes -> Clients     frames on the cables -> RailPump -> HostAgent
+//   interrupt of the host          -> look into the rails; time -> timerfd; SIGTERM, SIGINT -> end
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "fabric/attach.h"
+#include "fabric/host_agent.h"
+#include "sys/unique_fd.h"
+#include "tbt/status.h"
+#include "tbtd/clients.h"
+#include "tbtd/rail_pump.h"
+
+namespace tbt::daemon {
+
+struct DaemonOptions {
+  std::string fabric;
+  std::string directory;  // where hostN.sock and hostN.pid are made
+  uint32_t host = 0;
+  uint32_t hosts = 0;
+  uint16_t vendor_id = 0;  // of the NHI
+  uint16_t device_id = 0;
+};
+
+class Daemon {
+ public:
+  // Takes over the fabric's descriptors (fabric/open_host.h gives their order).
+  static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options,
+                                               std::vector<sys::UniqueFd> fds);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // Returns after SIGTERM or SIGINT, when the peers have been told and the host's ports are down.
+  void run();
+
+ private:
+  Daemon() = default;
+  Status bring_up();
+  Status open_loop(const DaemonOptions& options);
+  void make_agent(const DaemonOptions& options);
+
+  void turn();
+  void wait();
+  bool go_idle();
+  void handle_event(uint64_t tag);
+  void look_at_cables(Instant now);
+  void carry_out();
+  void set_timer(Instant due);
+  void shut_down();
+
+  Answer answer(const Client& client, const fabric::Request& request);
+  Answer attach(const Client& client);
+  Answer change_cable(const fabric::Request& request);
+  void process_gone(rail::SlotId slot, pid_t pid);
+
+  std::string socket_path_;
+  std::string pid_path_;
+  std::unique_ptr<fabric::Attachment> host_;
+  std::unique_ptr<fabric::HostAgent> agent_;
+  std::unique_ptr<RailPump> pump_;
+  std::unique_ptr<Clients> clients_;
+  sys::UniqueFd epoll_;
+  sys::UniqueFd timer_;
+  sys::UniqueFd signals_;
+  rail::SlotId last_slot_ = 1;
+  uint32_t rails_up_ = 0;
+  Instant next_{};
+  bool stop_ = false;
+};
+
+}  // namespace tbt::daemon

@@ -1,0 +1,149 @@
+#include "tbtd/status_report.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "fabric/attach_protocol.h"
+#include "fabric/json_text.h"
+#include "tbtd/slots.h"
+
+namespace tbt::daemon {
+namespace {
+
+using nlohmann::json;
+
+const char* state_name(fabric::LinkState state) {
+  switch (state) {
+    case fabric::LinkState::kDown:
+      return "down";
+    case fabric::LinkState::kUnplugged:
+      return "unplugged";
+    case fabric::LinkState::kConnecting:
+      return "connecting";
+    case fabric::LinkState::kUp:
+      return "up";
+  }
+  return "?";
+}
+
+std::string gid_text(const wire::GidBytes& gid) {
+  std::string out;
+  for (size_t i = 0; i < gid.size(); i += 2) {
+    out += fmt::format("{}{:02x}{:02x}", i == 0 ? "" : ":", gid[i], gid[i + 1]);
+  }
+  return out;
+}
+
+bool is_active(const fabric::DirectoryData& d, const fabric::PortEntry& port) {
+  for (uint32_t k = 0; k < d.cables; k++) {
+    if (port.cable != fabric::kAggregate && port.cable != k) continue;
+    if (d.links[k].state == fabric::LinkState::kUp) return true;
+  }
+  return false;
+}
+
+json ports_of(const fabric::DirectoryData& d) {
+  json out = json::array();
+  for (const fabric::PortEntry& port : d.ports) {
+    if (port.lid == 0) continue;
+    json gids = json::array();
+    for (uint8_t i = 0; i < port.gid_count; i++) gids.push_back(gid_text(port.gids[i]));
+    const bool aggregate = port.cable == fabric::kAggregate;
+    out.push_back({{"device", aggregate ? "tbt0" : fmt::format("tbt0c{}", port.cable)},
+                   {"lid", port.lid},
+                   {"guid", fmt::format("{:016x}", port.guid)},
+                   {"gids", gids},
+                   {"active", is_active(d, port)}});
+  }
+  return out;
+}
+
+json rail_counters(const rail::RailStats& s) {
+  return {{"tx_frames", s.tx_frames},
+          {"tx_bytes", s.tx_bytes},
+          {"rx_frames", s.rx_frames},
+          {"rx_bytes", s.rx_bytes},
+          {"tx_full", s.tx_full},
+          {"rx_crc_errors", s.rx_crc_errors},
+          {"rx_overruns", s.rx_overruns},
+          {"rx_no_slot", s.rx_no_slot},
+          {"rx_inbox_full", s.rx_inbox_full},
+          {"rx_orphan_payload", s.rx_orphan_payload},
+          {"interrupts", s.interrupts},
+          {"stranded", s.stranded}};
+}
+
+json links_of(fabric::Attachment& host, const fabric::DirectoryData& d) {
+  json out = json::array();
+  for (uint32_t k = 0; k < d.cables; k++) {
+    const fabric::CableEntry& link = d.links[k];
+    json item{{"device", fmt::format("tbt0c{}", k)},
+              {"cable", host.silicon->cable_of(d.host_index, k)},
+              {"state", state_name(link.state)},
+              {"speed_gbps", link.speed_gbps},
+              {"counters", rail_counters(host.rails[k]->stats())}};
+    if (link.peer < fabric::kPeersMax) item["peer"] = d.peers[link.peer].name.data();
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
+json peers_of(const fabric::DirectoryData& d) {
+  json out = json::array();
+  for (const fabric::PeerEntry& peer : d.peers) {
+    if (!peer.known) continue;
+    out.push_back({{"name", peer.name.data()},
+                   {"gone", peer.gone},
+                   {"incarnation", fmt::format("{:016x}", peer.incarnation)}});
+  }
+  return out;
+}
+
+json processes_of(rail::HostMemory& memory) {
+  json out = json::array();
+  for (const SlotUse& use : slots_in_use(memory))
+    out.push_back({{"slot", use.slot}, {"pid", use.pid}});
+  return out;
+}
+
+json cables_of(const rail::emulated::EmulatedFabric& silicon) {
+  json out = json::array();
+  for (uint32_t c = 0; c < silicon.cables(); c++) {
+    const rail::emulated::CableEnds ends = silicon.ends(c);
+    const fabric::CableSettings settings = fabric::settings_of(silicon.params(c));
+    json item{{"cable", c}, {"a", ends.host_a}, {"b", ends.host_b}};
+    for (size_t i = 0; i < fabric::kCableFields; i++) {
+      item[fabric::cable_field_name(static_cast<fabric::CableField>(i))] = *settings.values[i];
+    }
+    out.push_back(std::move(item));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent) {
+  const fabric::DirectoryData& d = agent.directory();
+  const fabric::AgentStats& s = agent.stats();
+  const json report{{"ok", true},
+                    {"version", fabric::kAttachVersion},
+                    {"fabric", d.fabric_name.data()},
+                    {"host", d.host_index},
+                    {"name", d.host_name.data()},
+                    {"pid", ::getpid()},
+                    {"incarnation", fmt::format("{:016x}", d.incarnation)},
+                    {"ports", ports_of(d)},
+                    {"links", links_of(host, d)},
+                    {"peers", peers_of(d)},
+                    {"processes", processes_of(*host.memory)},
+                    {"cables", cables_of(*host.silicon)},
+                    {"control",
+                     {{"messages", s.messages},
+                      {"malformed", s.malformed},
+                      {"stale", s.stale},
+                      {"refused", s.refused},
+                      {"heartbeats_missed", s.heartbeats_missed}}}};
+  return fabric::json_dump(report);
+}
+
+}  // namespace tbt::daemon
