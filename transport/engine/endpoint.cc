@@ -190,6 +190,9 @@ Endpoint::~Endpoint() = default;
 
 verbs::MrTable& Endpoint::regions() noexcept { return core_->regions; }
 bool Endpoint::free_number(uint32_t number) const noexcept { return !core_->qps.occupied(number); }
+const verbs::MemoryRegion* Endpoint::register_memory(const verbs::MemoryRegion& region) {
+  return core_->regions.insert(region, core_->rng);
+}
 const Stats& Endpoint::stats() const noexcept { return core_->stats; }
 uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
 Instant Endpoint::next_deadline() const noexcept { return core_->deadlines.next(); }

@@ -111,6 +111,8 @@ class Endpoint {
 
   // Commands.
   verbs::MrTable& regions() noexcept;
+  // nullptr when limits::kMaxMr regions exist.
+  const verbs::MemoryRegion* register_memory(const verbs::MemoryRegion& region);
   [[nodiscard]] bool free_number(uint32_t number) const noexcept;
   // EINVAL: limits exceeded, or the CQs are missing. The granted caps are in attr.cap.
   Result<QueuePair*> create_qp(const QpConfig& config);

@@ -1,0 +1,149 @@
+#include "device/context.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "device/objects.h"
+#include "sys/monotonic_clock.h"
+
+namespace tbt {
+
+namespace {
+
+std::string device_name(uint8_t cable) {
+  return cable == fabric::kAggregate ? "tbt0" : "tbt0c" + std::to_string(cable);
+}
+
+}  // namespace
+
+std::vector<DeviceInfo> Context::list_devices() {
+  Status why;
+  device::Process* process = device::Process::get(why);
+  std::vector<DeviceInfo> list;
+  if (process == nullptr) return list;
+  const auto hold = process->guard();
+  for (const fabric::PortEntry& port : process->directory().ports) {
+    if (port.lid != 0) list.push_back({device_name(port.cable), port.guid});
+  }
+  return list;
+}
+
+Result<Context*> Context::open(const std::string& name, AsyncSink* sink) {
+  Status why;
+  device::Process* process = device::Process::get(why);
+  if (process == nullptr) return why;
+  int found = -1;
+  {
+    const auto hold = process->guard();
+    const auto& ports = process->directory().ports;
+    for (size_t i = 0; i < ports.size(); ++i) {
+      if (ports[i].lid != 0 && device_name(ports[i].cable) == name) found = static_cast<int>(i);
+    }
+  }
+  if (found < 0) return Status(ENODEV, "no device of that name");
+  auto* context = new device::ContextImpl(*process, static_cast<uint8_t>(found), sink);
+  process->add_context(*context);
+  return context;
+}
+
+}  // namespace tbt
+
+namespace tbt::device {
+
+namespace {
+
+struct Speed {
+  uint32_t gbps;
+  uint8_t width;  // verbs codes: 1X = 1, 4X = 2, 8X = 4, 12X = 8, 2X = 16
+};
+// With FDR10 lanes (code 8, 10 Gb/s each) the product is exactly the link's rate.
+constexpr uint8_t kSpeedFdr10 = 8;
+constexpr Speed kSpeeds[] = {{20, 16}, {40, 2}, {80, 4}, {120, 8}};
+
+}  // namespace
+
+DeviceAttr ContextImpl::query_device() const {
+  const auto hold = process_.guard();
+  DeviceAttr attr;
+  attr.node_guid = entry().guid;
+  attr.sys_image_guid = process_.directory().ports[0].guid;
+  attr.vendor_id = process_.directory().vendor_id;
+  attr.vendor_part_id = process_.directory().device_id;
+  attr.fw_version = TBT_VERSION;
+  return attr;
+}
+
+PortAttr ContextImpl::query_port() const {
+  const auto hold = process_.guard();
+  const fabric::DirectoryData& directory = process_.directory();
+  PortAttr attr;
+  attr.active = process_.port_active(port_);
+  attr.lid = entry().lid;
+  uint32_t gbps = 0;
+  for (uint32_t k = 0; k < directory.cables; ++k) {
+    if (entry().cable == fabric::kAggregate || entry().cable == k) gbps = std::max(gbps, directory.links[k].speed_gbps);
+  }
+  attr.speed_100mbps = gbps * 10;
+  attr.active_speed = kSpeedFdr10;
+  attr.active_width = 1;
+  for (const Speed& speed : kSpeeds) {
+    if (gbps >= speed.gbps) attr.active_width = speed.width;
+  }
+  return attr;
+}
+
+Gid ContextImpl::query_gid(uint32_t index) const {
+  const auto hold = process_.guard();
+  Gid gid;
+  if (index < entry().gid_count) gid.raw = entry().gids[index];
+  return gid;
+}
+
+Result<Pd*> ContextImpl::create_pd() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = process_.guard();
+  return adopt(std::make_unique<PdImpl>(*this));
+}
+
+Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
+  TBT_REQUIRE_USABLE();
+  if (options.entries == 0 || options.entries > limits::kMaxCqe) return Status(EINVAL, "no such number of entries");
+  auto cq = std::make_unique<CqImpl>(*this, options);
+  const auto hold = process_.guard();
+  return adopt(std::move(cq));
+}
+
+uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(process_.now().ns); }
+
+// Queue pairs first, so that nothing uses the rest; then the keys, so that nobody reaches the memory.
+void ContextImpl::close() {
+  if (!Process::usable()) return;
+  std::vector<QpImpl*> pairs;
+  for (auto& [object, owned] : objects_) {
+    if (auto* qp = dynamic_cast<QpImpl*>(owned.get())) pairs.push_back(qp);
+  }
+  for (QpImpl* qp : pairs) (void)qp->destroy();
+  process_.remove_context(*this);
+  {
+    const auto hold = process_.guard();
+    for (auto& [object, owned] : objects_) {
+      if (auto* mr = dynamic_cast<MrImpl*>(owned.get())) process_.endpoint().regions().erase(mr->lkey());
+    }
+  }
+  delete this;
+}
+
+void ContextImpl::raise(const AsyncEvent& event) noexcept {
+  if (sink_ != nullptr) sink_->on_async_event(event);
+}
+
+void ContextImpl::routes_changed(bool was_active) noexcept {
+  for (AhImpl* handle : address_handles_) handle->resolve();
+  const bool active = process_.port_active(port_);
+  if (active == was_active) return;
+  raise({active ? AsyncEventType::kPortActive : AsyncEventType::kPortErr, nullptr});
+}
+
+void ContextImpl::discard(const Object& object) noexcept { objects_.erase(&object); }
+
+}  // namespace tbt::device

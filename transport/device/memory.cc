@@ -1,0 +1,151 @@
+// Protection domains, memory regions, address handles and shared receive queues.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "device/objects.h"
+
+namespace tbt::device {
+
+namespace {
+
+constexpr uint32_t kKnownAccess = kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
+
+// Brings the pages in, with the right to write if that is asked for. A page that is not there, or not so, is found
+// now and not by a signal in the middle of a transfer.
+Status check_mapping(void* addr, size_t length, bool write) noexcept {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(addr) & ~(page - 1);
+  const uintptr_t end = (reinterpret_cast<uintptr_t>(addr) + length + page - 1) & ~(page - 1);
+#if defined(MADV_POPULATE_READ) && defined(MADV_POPULATE_WRITE)
+  const int advice = write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
+#else
+  const int advice = write ? 23 : 22;  // Linux 5.14
+#endif
+  if (::madvise(reinterpret_cast<void*>(first), end - first, advice) == 0) return {};
+  if (errno == ENOMEM || errno == EFAULT || errno == EINVAL) {
+    // EINVAL also means a kernel without this advice, or a mapping of a device: then only presence can be checked.
+    unsigned char resident = 0;
+    const bool old_kernel = errno == EINVAL && ::mincore(reinterpret_cast<void*>(first), page, &resident) == 0;
+    if (!old_kernel || write) return Status(EFAULT, "the memory is not mapped, or not writable");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) {
+  TBT_REQUIRE_USABLE();
+  if (length == 0) return Status(EINVAL, "a memory region of no length");
+  if ((access & ~kKnownAccess) != 0) return Status(EINVAL, "an access flag is not supported");
+  if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 && (access & kAccessLocalWrite) == 0) {
+    return Status(EINVAL, "remote write needs local write");
+  }
+  const auto start = reinterpret_cast<uintptr_t>(addr);
+  if (start + length < start || iova + length < iova) return Status(EINVAL, "the range wraps around");
+  if (Status status = check_mapping(addr, length, (access & kAccessLocalWrite) != 0); !status) return status;
+  Process& process = context().process();
+  const auto hold = process.guard();
+  verbs::MemoryRegion region{0, access, &domain, iova, length, static_cast<std::byte*>(addr)};
+  const verbs::MemoryRegion* made = process.endpoint().register_memory(region);
+  if (made == nullptr) return Status(ENOMEM, "no memory region left");
+  ++domain.users;
+  return context().adopt(std::make_unique<MrImpl>(context(), domain, made->key));
+}
+
+Status MrImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  Process& process = context().process();
+  const auto hold = process.guard();
+  process.endpoint().regions().erase(key_);
+  --pd_.users;
+  context().discard(*this);
+  return {};
+}
+
+Result<Ah*> PdImpl::create_ah(const AddressVector& av) {
+  TBT_REQUIRE_USABLE();
+  if (av.port_num != 1) return Status(EINVAL, "port is not 1");
+  if (av.is_global && av.sgid_index >= limits::kGidTableLen) return Status(EINVAL, "no such GID index");
+  auto handle = std::make_unique<AhImpl>(context(), domain, av);
+  const auto hold = context().process().guard();
+  if (!handle->resolve()) return Status(ENETUNREACH, "no peer has that address");
+  ++domain.users;
+  context().address_handles().push_back(handle.get());
+  return context().adopt(std::move(handle));
+}
+
+Status AhImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  std::erase(context().address_handles(), this);
+  --handle.pd->users;
+  context().discard(*this);
+  return {};
+}
+
+Status PdImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  if (domain.users != 0) return Status(EBUSY, "objects of the protection domain live");
+  context().discard(*this);
+  return {};
+}
+
+Result<Srq*> PdImpl::create_srq(const SrqOptions& options) {
+  TBT_REQUIRE_USABLE();
+  if (options.max_wr == 0 || options.max_wr > limits::kMaxSrqWr) return Status(EINVAL, "no such number of requests");
+  if (options.max_sge > limits::kMaxSge) return Status(EINVAL, "too many SGEs");
+  auto srq = std::make_unique<SrqImpl>(context(), domain, options);
+  srq->queue.limit = options.limit;
+  const auto hold = context().process().guard();
+  static uint32_t numbers = 0;
+  srq->queue.number = ++numbers & 0xffffff;
+  ++domain.users;
+  return context().adopt(std::move(srq));
+}
+
+Status SrqImpl::post_recv(const RecvWr& wr) noexcept {
+  TBT_REQUIRE_USABLE();
+  Process& process = context().process();
+  const auto hold = process.guard();
+  return process.endpoint().post_srq_recv(process.now(), queue, wr);
+}
+
+Status SrqImpl::modify_limit(uint32_t limit) {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  if (limit > queue.queue.capacity()) return Status(EINVAL, "limit above the size");
+  queue.limit = limit;
+  return {};
+}
+
+Status SrqImpl::resize(uint32_t max_wr) {
+  TBT_REQUIRE_USABLE();
+  if (max_wr == 0 || max_wr > limits::kMaxSrqWr) return Status(EINVAL, "no such number of requests");
+  const auto hold = context().process().guard();
+  if (queue.limit > max_wr || !queue.queue.resize(max_wr)) return Status(EINVAL, "more is posted, or awaited, than would fit");
+  return {};
+}
+
+SrqOptions SrqImpl::query() const {
+  SrqOptions options;
+  const auto hold = const_cast<SrqImpl*>(this)->context().process().guard();
+  options.max_wr = queue.queue.capacity();
+  options.max_sge = queue.queue.max_sge();
+  options.limit = queue.limit;
+  return options;
+}
+
+Status SrqImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  if (queue.users != 0) return Status(EBUSY, "a queue pair uses the shared receive queue");
+  --queue.pd->users;
+  context().discard(*this);
+  return {};
+}
+
+}  // namespace tbt::device

@@ -1,0 +1,102 @@
+// The verbs objects behind include/tbt/device.h: each takes the process's lock and calls the endpoint.
+#pragma once
+
+#include "device/context.h"
+
+namespace tbt::device {
+
+class PdImpl final : public Pd, public Object {
+ public:
+  explicit PdImpl(ContextImpl& context) : Object(context, nullptr) {}
+
+  Result<Mr*> reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) override;
+  Result<Qp*> create_qp(const QpOptions& options) override;
+  Result<Srq*> create_srq(const SrqOptions& options) override;
+  Result<Ah*> create_ah(const AddressVector& av) override;
+  Status destroy() override;
+
+  verbs::ProtectionDomain domain;
+};
+
+class MrImpl final : public Mr, public Object {
+ public:
+  MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd, uint32_t key) : Object(context, nullptr), pd_(pd), key_(key) {}
+
+  uint32_t lkey() const noexcept override { return key_; }
+  uint32_t rkey() const noexcept override { return key_; }
+  Status destroy() override;
+
+ private:
+  verbs::ProtectionDomain& pd_;
+  uint32_t key_;
+};
+
+class AhImpl final : public Ah, public Object {
+ public:
+  AhImpl(ContextImpl& context, verbs::ProtectionDomain& pd, const AddressVector& vector)
+      : Object(context, nullptr), vector_(vector) {
+    handle.pd = &pd;
+  }
+  Status destroy() override;
+  // Finds the way anew; the lock is held.
+  bool resolve() { return context().process().resolve(context().port(), vector_, handle); }
+
+  engine::AddressHandle handle;
+
+ private:
+  AddressVector vector_;
+};
+
+class CqImpl final : public Cq, public Object {
+ public:
+  CqImpl(ContextImpl& context, const CqOptions& options)
+      : Object(context, options.user), sink_(options.sink), queue(options.entries, static_cast<Object*>(this)) {}
+
+  int poll(std::span<Wc> out) noexcept override;
+  void arm(bool solicited_only) noexcept override;
+  uint32_t entries() const noexcept override { return queue.entries(); }
+  Status resize(uint32_t entries) override;
+  Status destroy() override;
+  void notify_completion() noexcept override;
+
+ private:
+  CompletionSink* sink_;
+
+ public:
+  verbs::CompletionQueue queue;
+};
+
+class SrqImpl final : public Srq, public Object {
+ public:
+  SrqImpl(ContextImpl& context, verbs::ProtectionDomain& pd, const SrqOptions& options)
+      : Object(context, options.user), queue(&pd, options.max_wr, options.max_sge, static_cast<Object*>(this)) {}
+
+  Status post_recv(const RecvWr& wr) noexcept override;
+  Status modify_limit(uint32_t limit) override;
+  Status resize(uint32_t max_wr) override;
+  SrqOptions query() const override;
+  uint32_t number() const noexcept override { return queue.number; }
+  Status destroy() override;
+
+  verbs::SharedReceiveQueue queue;
+};
+
+class QpImpl final : public Qp, public Object {
+ public:
+  QpImpl(ContextImpl& context, void* user) : Object(context, user) {}
+
+  uint32_t number() const noexcept override { return pair->number; }
+  QpState state() const noexcept override;
+  Status modify(const QpAttr& attr, uint32_t mask) override;
+  void query(QpAttr& attr) const override;
+  Status post_send(std::span<const SendWr> wrs, size_t& posted) noexcept override;
+  Status post_recv(const RecvWr& wr) noexcept override;
+  Status destroy() override;
+
+  engine::QueuePair* pair = nullptr;
+
+ private:
+  Process& process() const noexcept { return const_cast<QpImpl*>(this)->context().process(); }
+};
+
+}  // namespace tbt::device

@@ -1,0 +1,235 @@
+#include "device/process.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "device/context.h"
+#include "sys/monotonic_clock.h"
+
+namespace tbt::device {
+
+namespace {
+
+constexpr size_t kRxBurst = 32;
+constexpr size_t kTxBurst = 32;
+constexpr int kTxBurstsPerStep = 4;
+constexpr Duration kAdvanceEvery = Duration::from_us(5);
+
+std::atomic<bool> forked{false};
+
+uint64_t random_seed() {
+  uint64_t seed = 0;
+  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = static_cast<uint64_t>(sys::monotonic_now().ns);
+  return seed;
+}
+
+engine::Options options_from_environment() {
+  engine::Options options;
+  const char* mode = ::secure_getenv("TBT_UC_MODE");
+  options.uc_drop = mode != nullptr && std::strcmp(mode, "drop") == 0;
+  return options;
+}
+
+// What routes depend on; heartbeats and the like leave it as it is.
+bool same_routes(const fabric::DirectoryData& a, const fabric::DirectoryData& b) noexcept {
+  return std::memcmp(&a.ports, &b.ports, sizeof a.ports) == 0 && std::memcmp(&a.links, &b.links, sizeof a.links) == 0 &&
+         std::memcmp(&a.peers, &b.peers, sizeof a.peers) == 0;
+}
+
+}  // namespace
+
+bool Process::usable() noexcept { return !forked.load(std::memory_order_relaxed); }
+
+Process* Process::get(Status& why) {
+  static std::mutex mutex;
+  static Process* process = nullptr;  // never destroyed: other threads may be inside until the very end
+  if (!usable()) {
+    why = Status(EPERM, "the device belongs to the parent process");
+    return nullptr;
+  }
+  const std::lock_guard<std::mutex> hold(mutex);
+  if (process != nullptr) return process;
+  auto attachment = fabric::attach(fabric::daemon_socket_path());
+  if (!attachment) {
+    why = attachment.error();
+    return nullptr;
+  }
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  process = new Process(std::move(attachment).value());
+  return process;
+}
+
+Process::Process(std::unique_ptr<fabric::Attachment> attachment)
+    : attachment_(std::move(attachment)),
+      memory_(*attachment_->memory),
+      endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(), static_cast<const engine::Router&>(*this),
+                                                   Rng(random_seed()))) {
+  generation_ = fabric::read_directory(memory_, directory_);
+  departures_seen_ = directory_.gone_count;
+}
+
+Instant Process::now() const noexcept { return sys::monotonic_now(); }
+
+std::optional<verbs::Path> Process::resolve(uint8_t port, const AddressVector& address, uint32_t spread) const {
+  const auto route = routes_.resolve(port, address, spread);
+  if (!route) return std::nullopt;
+  verbs::Path path;
+  path.rail = route->rail;
+  path.sl = address.sl;
+  path.dlid = route->dlid;
+  path.slid = route->slid;
+  path.has_grh = address.is_global;
+  path.traffic_class = address.traffic_class;
+  path.hop_limit = address.hop_limit;
+  path.flow_label = address.flow_label & 0xfffff;
+  path.sgid.raw = route->sgid;
+  path.dgid = address.dgid;
+  return path;
+}
+
+bool Process::resolve(uint8_t port, const AddressVector& address, engine::AddressHandle& out) const {
+  const auto path = resolve(port, address, /*spread=*/0);
+  out.has_path = path.has_value();
+  if (path) out.path = *path;
+  return out.has_path;
+}
+
+uint32_t Process::new_qp_number() noexcept {
+  std::atomic<uint32_t>& next = memory_.slot(attachment_->slot).qpn_next;
+  for (;;) {
+    const uint32_t number = uint32_t{attachment_->slot} << 18 | (next.fetch_add(1) & 0x3ffff);
+    if (endpoint_->free_number(number)) return number;
+  }
+}
+
+bool Process::receive_from(uint32_t rail_index, Instant now) {
+  rail::Rail& rail = *attachment_->rails[rail_index];
+  if (!rail.rx_pending()) return false;
+  rail::RxPacket packets[kRxBurst];
+  const size_t count = rail.rx_burst(packets);
+  const uint32_t tag = routes_.tag(rail_index);
+  for (size_t i = 0; i < count; ++i) {
+    wire::ParsedPacket parsed;
+    std::span<const std::byte> payload;
+    if (fabric::read_packet(packets[i], tag, framing_, parsed, payload)) {
+      endpoint_->handle_packet(now, rail_index, parsed, payload);
+    }
+  }
+  rail.rx_release({packets, count});
+  return count != 0;
+}
+
+Instant Process::advance_rails(Instant now) noexcept {
+  Instant due = Instant::never();
+  for (auto& rail : attachment_->rails) due = std::min(due, Instant{rail->advance(now.ns)});
+  return due;
+}
+
+bool Process::receive(Instant now) {
+  bool worked = false;
+  // A peer may put something on a timed cable at any moment, so an empty one is looked at again soon.
+  if (next_advance_ <= now) next_advance_ = std::min(advance_rails(now), now + kAdvanceEvery);
+  for (uint32_t i = 0; i < attachment_->rails.size(); ++i) worked |= receive_from(i, now);
+  return worked;
+}
+
+bool Process::transmit_on(uint32_t rail_index, Instant now) {
+  rail::Rail& rail = *attachment_->rails[rail_index];
+  const uint32_t tag = routes_.tag(rail_index);
+  bool worked = false;
+  for (int burst = 0; burst < kTxBurstsPerStep && endpoint_->has_transmit(rail_index); ++burst) {
+    std::byte* buffers[kTxBurst];
+    const size_t room = rail.tx_begin(buffers);
+    if (room == 0) break;
+    rail::TxFrame frames[kTxBurst];
+    size_t used = 0;
+    engine::TxPacket packet;
+    while (used + fabric::kFramesPerPacketMax <= room && endpoint_->poll_transmit(now, rail_index, packet)) {
+      const std::span<const std::span<const std::byte>> pieces(packet.payload.data(), packet.pieces);
+      used += fabric::write_packet(packet.headers, pieces, packet.payload_bytes, tag,
+                                   std::span(buffers).subspan(used).first<fabric::kFramesPerPacketMax>(),
+                                   std::span(frames).subspan(used).first<fabric::kFramesPerPacketMax>());
+    }
+    rail.tx_commit({frames, used});
+    worked |= used != 0;
+    if (used == 0) break;
+  }
+  return worked;
+}
+
+bool Process::transmit(Instant now) {
+  bool worked = false;
+  for (uint32_t i = 0; i < attachment_->rails.size(); ++i) {
+    if (endpoint_->has_transmit(i)) worked |= transmit_on(i, now);
+  }
+  return worked;
+}
+
+void Process::deliver_events() {
+  engine::Event event;
+  while (endpoint_->poll_event(event)) {
+    auto* object = static_cast<Object*>(event.object);
+    if (event.kind == engine::Event::Kind::kCompletion) {
+      object->notify_completion();
+    } else {
+      object->context().raise({event.type, object->user()});
+    }
+  }
+}
+
+// Frames that were sent before a process ended are in our hands before the news of its end is (the daemon got
+// both over the same rail, in order), so they are taken first.
+void Process::apply_departures(const fabric::DirectoryData& before, Instant now) {
+  if (directory_.gone_count == departures_seen_) return;
+  while (receive(now)) {
+  }
+  const uint64_t lost = fabric::kGoneMax;
+  uint64_t i = std::max(departures_seen_, directory_.gone_count > lost ? directory_.gone_count - lost : 0);
+  for (; i < directory_.gone_count; ++i) {
+    const fabric::GoneEntry& entry = directory_.gone[i % fabric::kGoneMax];
+    std::vector<uint16_t> lids;
+    auto add_ports = [&](const auto& ports) {
+      if (ports[0].lid != entry.lid) return;
+      for (const auto& port : ports) {
+        if (port.lid != 0) lids.push_back(port.lid);
+      }
+    };
+    add_ports(directory_.ports);
+    for (const auto& peer : directory_.peers) add_ports(peer.ports);
+    for (const auto& peer : before.peers) add_ports(peer.ports);
+    endpoint_->handle_process_gone(now, {lids, entry.slot, entry.first, entry.count});
+  }
+  departures_seen_ = directory_.gone_count;
+}
+
+void Process::watch_directory(Instant now) {
+  if (fabric::directory_generation(memory_) == generation_) return;
+  auto before = std::make_unique<fabric::DirectoryData>(directory_);
+  std::vector<bool> active;
+  for (uint8_t port = 0; port < wire::kPortsMax; ++port) active.push_back(routes_.port_active(port));
+  generation_ = fabric::read_directory(memory_, directory_);
+  apply_departures(*before, now);
+  if (same_routes(*before, directory_)) return;
+  endpoint_->handle_routes_changed(now);
+  for (ContextImpl* context : contexts_) context->routes_changed(active[context->port()]);
+}
+
+bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
+  watch_directory(now);
+  bool worked = receive(now);
+  if (endpoint_->next_deadline() <= now) {
+    endpoint_->handle_timeout(now);
+    worked = true;
+  }
+  transmit_put_off_ = !transmit_put_off_ && wanted != nullptr && wanted->queued() != 0;
+  if (!transmit_put_off_) worked |= transmit(now);
+  deliver_events();
+  return worked;
+}
+
+}  // namespace tbt::device

@@ -1,0 +1,106 @@
+// Process: this process's part in the fabric: the attachment to the host's daemon, one endpoint, the rails, the
+// lock around them, and who makes progress when.
+//
+// Whoever holds the lock may call step(): receive, run timers, send, deliver events. Application threads do so
+// inside post and poll calls. The progress thread does so when no application thread has polled for a while:
+// it spins, then yields, then sleeps on the slot's futex with the rails' interrupts armed.
+//
+//     application busy (polled < 1 ms ago)        thread dozes, looks once per millisecond
+//     application quiet, frames or work           thread steps, spinning 20 us and yielding 200 us without work
+//     nothing to do                               thread asleep until a frame, a timer, a post or the daemon
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "base/time.h"
+#include "device/engine_lock.h"
+#include "engine/endpoint.h"
+#include "fabric/attach.h"
+#include "fabric/directory.h"
+#include "fabric/framing.h"
+#include "fabric/routes.h"
+#include "tbt/device.h"
+
+namespace tbt::device {
+
+class ContextImpl;
+
+class Process final : private engine::Router {
+ public:
+  // The one of this process, attached at the first call that finds a daemon. nullptr: none, see `why`.
+  static Process* get(Status& why);
+  // False in the child of a fork: nothing here may be used there.
+  static bool usable() noexcept;
+
+  using Guard = std::unique_lock<EngineLock>;
+  [[nodiscard]] Guard guard() noexcept { return Guard(lock_); }
+
+  // With the lock held.
+  engine::Endpoint& endpoint() noexcept { return *endpoint_; }
+  const fabric::DirectoryData& directory() const noexcept { return directory_; }
+  bool port_active(uint8_t port) const noexcept { return routes_.port_active(port); }
+  // Fills an address handle's path; false if there is no way now.
+  bool resolve(uint8_t port, const AddressVector& address, engine::AddressHandle& out) const;
+  uint32_t new_qp_number() noexcept;
+  Instant now() const noexcept;
+
+  // One round of work; true if there was any. If `wanted` has completions after receiving, sending is left to the
+  // next round (once), so that acknowledges travel with the application's answer.
+  bool step(Instant now, const verbs::CompletionQueue* wanted = nullptr);
+  // Sends what may be sent now.
+  bool transmit(Instant now);
+  // Hands events to the contexts.
+  void deliver_events();
+
+  // The application polls: the thread keeps out of its way.
+  void application_polls(Instant now) noexcept { application_seen_.store(now.ns, std::memory_order_relaxed); }
+  // Contexts open and close; the thread lives while one is open.
+  void add_context(ContextImpl& context);
+  void remove_context(ContextImpl& context);
+  // The application is about to wait for an event: the thread shall take over at once.
+  void application_sleeps() noexcept;
+  // After a post: makes sure that somebody will see to the rest.
+  void application_posted(Instant now) noexcept;
+
+ private:
+  explicit Process(std::unique_ptr<fabric::Attachment> attachment);
+  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address, uint32_t spread) const override;
+
+  bool receive(Instant now);
+  bool receive_from(uint32_t rail, Instant now);
+  bool transmit_on(uint32_t rail, Instant now);
+  void watch_directory(Instant now);
+  void apply_departures(const fabric::DirectoryData& before, Instant now);
+  bool rails_pending() const noexcept;
+  Instant advance_rails(Instant now) noexcept;
+
+  void run_thread();
+  void take_over();
+  void sleep_on_slot(Instant now);
+  void doze(int64_t ns) noexcept;
+
+  std::unique_ptr<fabric::Attachment> attachment_;
+  rail::HostMemory& memory_;
+  EngineLock lock_;
+  fabric::DirectoryData directory_{};
+  fabric::Routes routes_{directory_};
+  uint32_t generation_ = 0;
+  uint64_t departures_seen_ = 0;
+  fabric::FramingStats framing_;
+  std::unique_ptr<engine::Endpoint> endpoint_;
+  std::vector<ContextImpl*> contexts_;
+  bool transmit_put_off_ = false;
+  Instant next_advance_{};
+
+  std::thread thread_;
+  std::atomic<bool> stop_{false};
+  std::atomic<int64_t> application_seen_{0};  // last poll, ns
+  std::atomic<uint32_t> doze_word_{0};        // bumped to end a doze
+  std::atomic<bool> asleep_{false};           // the thread sleeps on the slot
+};
+
+}  // namespace tbt::device

@@ -1,0 +1,144 @@
+// Queue pairs and completion queues: the data path's entry points.
+#include "device/objects.h"
+
+namespace tbt::device {
+
+namespace {
+
+verbs::CompletionQueue* queue_of(Cq* cq) noexcept { return cq == nullptr ? nullptr : &static_cast<CqImpl*>(cq)->queue; }
+
+}  // namespace
+
+Result<Qp*> PdImpl::create_qp(const QpOptions& options) {
+  TBT_REQUIRE_USABLE();
+  Process& process = context().process();
+  auto qp = std::make_unique<QpImpl>(context(), options.user);
+  const auto hold = process.guard();
+  engine::QpConfig config;
+  config.number = process.new_qp_number();
+  config.port = context().port();
+  config.type = options.type;
+  config.caps = options.cap;
+  config.sq_sig_all = options.sq_sig_all;
+  config.pd = &domain;
+  config.send_cq = queue_of(options.send_cq);
+  config.recv_cq = queue_of(options.recv_cq);
+  config.srq = options.srq == nullptr ? nullptr : &static_cast<SrqImpl*>(options.srq)->queue;
+  config.user = static_cast<Object*>(qp.get());
+  auto pair = process.endpoint().create_qp(config);
+  if (!pair) return pair.error();
+  qp->pair = *pair;
+  return context().adopt(std::move(qp));
+}
+
+Status QpImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  Process& process = context().process();
+  const auto hold = process.guard();
+  const Instant now = process.now();
+  process.transmit(now);  // what is owed to the peer goes out first
+  process.endpoint().destroy_qp(now, *pair);
+  process.transmit(now);
+  process.deliver_events();
+  context().discard(*this);
+  return {};
+}
+
+QpState QpImpl::state() const noexcept {
+  const auto hold = process().guard();
+  return pair->state;
+}
+
+Status QpImpl::modify(const QpAttr& attr, uint32_t mask) {
+  TBT_REQUIRE_USABLE();
+  Process& owner = process();
+  const auto hold = owner.guard();
+  const Instant now = owner.now();
+  Status status = owner.endpoint().modify_qp(now, *pair, attr, mask);
+  owner.transmit(now);
+  owner.deliver_events();
+  return status;
+}
+
+void QpImpl::query(QpAttr& attr) const {
+  const auto hold = process().guard();
+  attr = pair->attr;
+  attr.qp_state = attr.cur_qp_state = pair->state;
+  attr.sq_draining = pair->state == QpState::kSqd && pair->draining;
+}
+
+Status QpImpl::post_send(std::span<const SendWr> wrs, size_t& posted) noexcept {
+  posted = 0;
+  TBT_REQUIRE_USABLE();
+  Process& owner = process();
+  const auto hold = owner.guard();
+  const Instant now = owner.now();
+  Status status;
+  for (const SendWr& wr : wrs) {
+    const engine::AddressHandle* ah = wr.ah == nullptr ? nullptr : &static_cast<AhImpl*>(wr.ah)->handle;
+    status = owner.endpoint().post_send(now, *pair, wr, ah);
+    if (!status) break;
+    ++posted;
+  }
+  owner.transmit(now);
+  owner.deliver_events();
+  owner.application_posted(now);
+  return status;
+}
+
+Status QpImpl::post_recv(const RecvWr& wr) noexcept {
+  TBT_REQUIRE_USABLE();
+  Process& owner = process();
+  const auto hold = owner.guard();
+  const Instant now = owner.now();
+  Status status = owner.endpoint().post_recv(now, *pair, wr);
+  if (pair->type == QpType::kUc) owner.transmit(now);  // the peer may wait for this receive
+  owner.deliver_events();
+  return status;
+}
+
+int CqImpl::poll(std::span<Wc> out) noexcept {
+  if (!Process::usable()) return -EPERM;
+  Process& process = context().process();
+  const auto hold = process.guard();
+  uint32_t count = queue.pop(out);
+  if (count != 0) return static_cast<int>(count);
+  if (queue.overflowed()) return -EIO;
+  const Instant now = process.now();
+  process.application_polls(now);
+  process.step(now, &queue);
+  count = queue.pop(out);
+  return static_cast<int>(count);
+}
+
+void CqImpl::arm(bool solicited_only) noexcept {
+  if (!Process::usable()) return;
+  Process& process = context().process();
+  {
+    const auto hold = process.guard();
+    queue.arm(solicited_only);
+    process.transmit(process.now());
+  }
+  process.application_sleeps();
+}
+
+Status CqImpl::resize(uint32_t entries) {
+  TBT_REQUIRE_USABLE();
+  if (entries == 0 || entries > limits::kMaxCqe) return Status(EINVAL, "no such number of entries");
+  const auto hold = context().process().guard();
+  return queue.resize(entries) ? Status() : Status(EINVAL, "more completions are queued than would fit");
+}
+
+Status CqImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  if (queue.users != 0) return Status(EBUSY, "a queue pair uses the completion queue");
+  context().discard(*this);
+  return {};
+}
+
+void CqImpl::notify_completion() noexcept {
+  if (sink_ != nullptr) sink_->on_completion_event(*this);
+}
+
+}  // namespace tbt::device
