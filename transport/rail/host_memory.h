@@ -53,24 +53,33 @@ class HostMemory {
   [[nodiscard]] std::byte* base() const noexcept;
   [[nodiscard]] size_t bytes() const noexcept;
   [[nodiscard]] uint32_t cables() const noexcept;
+  [[nodiscard]] const HostConfig& config() const noexcept;
 
   [[nodiscard]] Slot& slot(SlotId id) noexcept;
   [[nodiscard]] std::byte* directory() noexcept;  // kDirectoryBytes, page aligned, zero at creation
 
-  // Wakes the process in `id` if it sleeps; cheap (one load) if it does not. Slot 0, the daemon, is woken
-  // through the interrupt descriptor given here, once, by each process.
+  // Wakes the process in `id` if it sleeps (and clears its `sleeping`); one atomic operation if it does not.
+  // Slot 0, the daemon, is woken through the interrupt descriptor given here, once, by each process.
   void wake(SlotId id) noexcept;
+  // What an interrupt of the host does: wakes every sleeping process but the daemon; if there is none, the
+  // daemon. Whoever wakes looks into the rings and passes on what is not its own, so the daemon is spared
+  // while somebody else can do it.
+  void wake_for_interrupt() noexcept;
   void set_daemon_wake_fd(int fd) noexcept;  // not owned
 
-  // Sleeps until woken or until `timeout_ns` has passed. The caller sets slot.sleeping, looks once more for
-  // work, then calls this with the value of slot.wake that it read before looking.
+  // Says that `id` is about to sleep, and returns slot.wake. The caller then looks once more for work (and
+  // arms the rails); if there is none it calls sleep() with that value, else cancel_sleep().
+  uint32_t prepare_sleep(SlotId id) noexcept;
+  void cancel_sleep(SlotId id) noexcept;
+  // Sleeps until woken or until `timeout_ns` has passed. The daemon waits on its descriptors instead, between
+  // prepare_sleep and cancel_sleep.
   void sleep(SlotId id, uint32_t seen, int64_t timeout_ns) noexcept;
 
  private:
-  HostMemory() = default;
+  HostMemory();
   struct Layout;
   std::unique_ptr<Layout> layout_;
-  friend class SharedRail;
+  friend class RailMemory;
 };
 
 }  // namespace tbt::rail

@@ -22,9 +22,10 @@ inline constexpr SlotId kDaemonSlot = 0;   // tbtd; also where control frames go
 inline constexpr SlotId kSlotsMax = 64;    // slots 0..63; a QPN's six high bits
 inline constexpr SlotId kNoSlot = 0xffff;  // drop the frame
 
-// PDF of the last transport packet of a head frame: a payload frame follows it directly, and the two are
-// never parted (wire/frame.h gives the meaning of the others).
+// PDF of the last transport packet of a head frame, and of the payload frame that follows it directly: the
+// two are never parted (wire/frame.h gives the meaning of the others).
 inline constexpr uint8_t kEofHead = 2;
+inline constexpr uint8_t kEofPayload = 3;
 
 struct TxFrame {
   uint32_t length = 0;  // 1..4096

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "rail/emulated/cable.h"
 #include "rail/host_memory.h"
 #include "rail/nhi/pci_device.h"
 #include "sys/unique_fd.h"
@@ -19,20 +20,6 @@ namespace tbt::rail::emulated {
 
 inline constexpr uint32_t kHostsMax = 8;
 inline constexpr uint32_t kCablesMax = 28;  // a full mesh of 8
-
-// What a cable does to frames; probabilities in parts per million. Settable while the fabric runs.
-struct CableParams {
-  uint64_t rate_bps = 0;       // 0: as fast as the processors copy (the ideal cable)
-  int64_t latency_ns = 0;
-  uint32_t drop_ppm = 0;
-  uint32_t corrupt_ppm = 0;    // one bit flipped; the receiver's descriptor carries the CRC flag
-  uint32_t duplicate_ppm = 0;
-  uint32_t lost_interrupt_ppm = 0;
-  uint32_t stranded_ppm = 0;   // completion written late: only a later frame or 1 ms brings it out
-  bool plugged = true;
-};
-// "ideal", "tb5" (80 Gb/s), "usb4-40" (40 Gb/s); figures from facts, named in the source.
-Result<CableParams> cable_preset(std::string_view name);
 
 struct CableEnds {
   uint32_t host_a = 0, host_b = 0;
@@ -48,6 +35,17 @@ struct FabricConfig {
   uint64_t seed = 1;           // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
+};
+
+// What the NHI of a host counted since the fabric was made.
+struct NhiCounters {
+  uint64_t dma_faults = 0;      // address outside what was mapped: the access is refused
+  uint64_t misuse = 0;          // the driver broke a rule of the hardware; `last_misuse` says which
+  const char* last_misuse = "";
+  uint64_t pdf_drops = 0;       // SOF or EOF not allowed by the receive ring's masks
+  uint64_t overruns = 0;        // no buffer posted and no end-to-end flow control
+  uint64_t unreachable = 0;     // cable pulled, or peer's ring not enabled
+  uint64_t interrupts = 0;
 };
 
 class EmulatedFabric {
@@ -71,11 +69,15 @@ class EmulatedFabric {
   // process can reach it. Every host's must be given before open_device() is used for traffic.
   void attach_host(uint32_t host, HostMemory* memory, int interrupt_fd) noexcept;
 
+  [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;
+  // Surprise removal of a host's controller: reads return all ones, nothing moves any more.
+  void remove_device(uint32_t host, bool removed) noexcept;
+
   // The NHI of `host` as a PCI device. The fabric must outlive it.
   std::unique_ptr<nhi::PciDevice> open_device(uint32_t host);
 
  private:
-  EmulatedFabric() = default;
+  EmulatedFabric();
   struct State;
   std::unique_ptr<State> state_;
   friend class NhiModel;

@@ -1,4 +1,5 @@
-// Eventfd: a counter behind a descriptor; readable while it is not zero. Non-blocking.
+// Named event_fd.h because <sys/eventfd.h> is the system's own.
+// An eventfd is a counter behind a descriptor; readable while it is not zero. Non-blocking.
 #pragma once
 
 #include <sys/eventfd.h>

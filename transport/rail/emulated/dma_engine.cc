@@ -1,0 +1,448 @@
+#include "rail/emulated/dma_engine.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "sys/barrier.h"
+#include "sys/monotonic_clock.h"
+
+namespace tbt::rail::emulated {
+
+using nhi::Descriptor;
+
+namespace {
+
+constexpr uint32_t kRawBytesMax = 256;
+constexpr int kBusySpins = 64;
+constexpr uint32_t kBusyMax = 1024;
+
+uint16_t next_of(uint16_t index, uint32_t size) noexcept {
+  return static_cast<uint16_t>(index + 1u == size ? 0 : index + 1u);
+}
+
+bool is_on(const Register& reg, uint32_t bits) noexcept {
+  return (reg.load(std::memory_order_acquire) & bits) != 0;
+}
+
+}  // namespace
+
+const char* misuse_text(Misuse misuse) noexcept {
+  switch (misuse) {
+    case Misuse::kNone: return "";
+    case Misuse::kIndexBeyondRing: return "index beyond the ring";
+    case Misuse::kDoorbellOnStoppedRing: return "doorbell on a ring that is not enabled";
+    case Misuse::kEnabledTwice: return "ring enabled twice";
+    case Misuse::kEnabledUnprogrammed: return "ring enabled without base or size";
+    case Misuse::kE2eBeforeEnable: return "end-to-end flow control before the ring is enabled";
+    case Misuse::kChangedWhileEnabled: return "base or size changed while the ring is enabled";
+    case Misuse::kNotPosted: return "descriptor without its posted flag";
+    case Misuse::kRawTooLong: return "raw descriptor of more than 256 bytes";
+    case Misuse::kWrongHalf: return "write to the hardware's half of an index register";
+  }
+  return "?";
+}
+
+void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept {
+  nhi.last_misuse.store(misuse, std::memory_order_relaxed);
+  nhi.misuse.fetch_add(1, std::memory_order_relaxed);
+}
+
+std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
+  for (const IovaRange& range : host.nhi->iova) {
+    const uint64_t size = range.bytes.load(std::memory_order_acquire);
+    const uint64_t into = iova - range.start.load(std::memory_order_relaxed);
+    if (size < bytes || into > size - bytes) continue;
+    return host.memory->base() + range.offset.load(std::memory_order_relaxed) + into;
+  }
+  host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
+  return nullptr;
+}
+
+// Status first, then mask. Who arms does it the other way round (clear status, enable, look at the ring), so
+// either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled. The caller has just
+// done an atomic exchange (unlock), so its descriptor is visible before the status is read.
+void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
+  NhiSilicon& nhi = *host.nhi;
+  const uint32_t mask = 1u << (bit % 32);
+  const bool auto_clear = is_on(nhi.dma_misc, nhi::kDmaMiscAutoClear);
+  Register& status = nhi.status[bit / 32];
+  if ((status.load(std::memory_order_seq_cst) & mask) != 0) return;
+  if ((status.fetch_or(mask, std::memory_order_seq_cst) & mask) != 0) return;
+  if ((nhi.mask[bit / 32].load(std::memory_order_seq_cst) & mask) == 0) return;
+  if (auto_clear) status.fetch_and(~mask, std::memory_order_seq_cst);
+  nhi.interrupts.fetch_add(1, std::memory_order_relaxed);
+  if (host.memory != nullptr) host.memory->wake_for_interrupt();
+}
+
+CableParams DmaEngine::params() const noexcept {
+  CableParams p;
+  p.rate_bps = cable_.rate_bps.load(std::memory_order_relaxed);
+  p.latency_ns = cable_.latency_ns.load(std::memory_order_relaxed);
+  p.drop_ppm = cable_.drop_ppm.load(std::memory_order_relaxed);
+  p.corrupt_ppm = cable_.corrupt_ppm.load(std::memory_order_relaxed);
+  p.duplicate_ppm = cable_.duplicate_ppm.load(std::memory_order_relaxed);
+  p.lost_interrupt_ppm = cable_.lost_interrupt_ppm.load(std::memory_order_relaxed);
+  p.stranded_ppm = cable_.stranded_ppm.load(std::memory_order_relaxed);
+  p.plugged = cable_.plugged.load(std::memory_order_relaxed) != 0;
+  return p;
+}
+
+// ---- running
+
+// A live holder does our work too. A dead one does not: its pulse is felt now and then, and always after a
+// death.
+bool DmaEngine::enter(Care care) noexcept {
+  sys::LockOutcome outcome = direction_.lock.try_lock();
+  for (int i = 0; outcome == sys::LockOutcome::kBusy && i < kBusySpins; ++i) {
+    sys::cpu_relax();
+    outcome = direction_.lock.try_lock();
+  }
+  if (outcome == sys::LockOutcome::kBusy) {
+    const uint32_t busy = busy_.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (care == Care::kUsual && busy % kBusyMax != 0) return false;
+    outcome = direction_.lock.try_lock_or_recover();
+  }
+  if (outcome == sys::LockOutcome::kOwnerDied) recover();
+  return outcome != sys::LockOutcome::kBusy;
+}
+
+DmaEngine::Ring DmaEngine::ring_of(const HostView& host, const RingRegisters& regs) noexcept {
+  if (!is_on(regs.options, nhi::kOptionEnable) || host.memory == nullptr) return {};
+  if (host.nhi->removed.load(std::memory_order_relaxed) != 0) return {};
+  const uint64_t base = uint64_t{regs.base_high.load(std::memory_order_relaxed)} << 32 |
+                        regs.base_low.load(std::memory_order_relaxed);
+  const uint32_t size = regs.size.load(std::memory_order_relaxed);
+  return {reinterpret_cast<Descriptor*>(translate(host, base, size * sizeof(Descriptor))), size};
+}
+
+void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
+  Stop stop;
+  do {
+    if (!enter(care)) return;
+    Pass pass;
+    pass.now_ns = now_ns;
+    stop = progress(pass);
+    direction_.lock.unlock();
+    if (pass.rx_interrupt) raise_interrupt(*to_.host, fabric_.hop_count + to_.hop);
+    if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
+  } while (more_work(stop));
+}
+
+DmaEngine::Stop DmaEngine::progress(Pass& pass) noexcept {
+  pass.tx = ring_of(*from_.host, tx_regs());
+  pass.rx = ring_of(*to_.host, rx_regs());
+  if (cable_.plugged.load(std::memory_order_acquire) == 0) return lose_everything(pass);
+  const Indices at = indices();
+  if (cable_.ideal.load(std::memory_order_relaxed) != 0 && at.queue_in == at.queue_out) {
+    return pass_directly(pass);
+  }
+  return pass_over_cable(pass);
+}
+
+bool DmaEngine::more_work(Stop stop) const noexcept {
+  const Indices at = indices();
+  switch (stop) {
+    case Stop::kIdle:
+      return tx_regs().index.load(std::memory_order_seq_cst) != at.tx &&
+             is_on(tx_regs().options, nhi::kOptionEnable) &&
+             from_.host->nhi->removed.load(std::memory_order_relaxed) == 0;
+    case Stop::kStalled:
+      return rx_regs().primed.load(std::memory_order_relaxed) != 0 && to_.host->memory != nullptr &&
+             to_.host->nhi->removed.load(std::memory_order_relaxed) == 0 &&
+             rx_regs().index.load(std::memory_order_seq_cst) != at.rx;
+    case Stop::kCableFull:
+    case Stop::kOff: return false;
+  }
+  return false;
+}
+
+// ---- from ring to ring: the ideal cable
+
+DmaEngine::Stop DmaEngine::pass_directly(Pass& pass) noexcept {
+  if (pass.tx.descriptors == nullptr) return Stop::kOff;
+  Indices at = indices();
+  while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+    Frame frame;
+    const uint16_t sent = at.tx;
+    Indices after = at;
+    after.tx = next_of(at.tx, pass.tx.size);
+    if (!fetch(pass, sent, frame)) {
+      commit(after);
+    } else if (!deliver(pass, frame, after)) {
+      if (stall(pass, at)) return Stop::kStalled;
+      continue;
+    }
+    complete_tx(pass.tx, sent);
+    at = indices();
+  }
+  if (direction_.stalled.load(std::memory_order_relaxed) != 0) {
+    direction_.stalled.store(0, std::memory_order_seq_cst);
+  }
+  return Stop::kIdle;
+}
+
+// Announces that frames wait, and looks again: the receiver posts first and then looks at `stalled`.
+bool DmaEngine::stall(const Pass& pass, const Indices& at) noexcept {
+  direction_.stalled.store(1, std::memory_order_seq_cst);
+  return room(pass, at) == Room::kWait;
+}
+
+// ---- over a cable with a rate, a latency or faults
+
+DmaEngine::Stop DmaEngine::pass_over_cable(Pass& pass) noexcept {
+  if (pass.now_ns == kNoTime) pass.now_ns = sys::monotonic_now().ns;
+  for (;;) {
+    const uint64_t before = direction_.indices.load(std::memory_order_relaxed);
+    const Stop in = take_in(pass);
+    const Stop out = bring_out(pass);
+    if (out == Stop::kStalled) return out;
+    if (direction_.indices.load(std::memory_order_relaxed) == before) return in;
+  }
+}
+
+// From the transmit ring onto the cable, while there is room for a frame and its duplicate.
+DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
+  if (pass.tx.descriptors == nullptr) return Stop::kOff;
+  const CableParams current = params();
+  Indices at = indices();
+  while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+    if (static_cast<uint16_t>(at.queue_in - at.queue_out) + 2 > kQueueSlots) return Stop::kCableFull;
+    Frame frame;
+    const uint16_t sent = at.tx;
+    at.tx = next_of(at.tx, pass.tx.size);
+    if (fetch(pass, sent, frame)) {
+      const Verdict verdict = direction_.model.decide(pass.now_ns, frame.length, current);
+      if (!verdict.drop) put_on_cable(frame, verdict, at);
+    }
+    commit(at);
+    complete_tx(pass.tx, sent);
+  }
+  return Stop::kIdle;
+}
+
+void DmaEngine::put_on_cable(const Frame& frame, const Verdict& verdict, Indices& next) noexcept {
+  for (int copies = verdict.duplicate ? 2 : 1; copies > 0; --copies) {
+    QueueSlot& slot = queue_[next.queue_in++ % kQueueSlots];
+    slot.arrival_ns = verdict.arrival_ns;
+    slot.length = frame.length;
+    slot.sof = frame.sof;
+    slot.eof = frame.eof;
+    slot.damaged = verdict.corrupt;
+    slot.lost_interrupt = verdict.lost_interrupt;
+    slot.stranded = verdict.stranded;
+    std::memcpy(slot.data, frame.data, frame.length);
+    if (verdict.corrupt) slot.data[verdict.corrupt_bit / 8] ^= std::byte(1u << verdict.corrupt_bit % 8);
+  }
+}
+
+// A stranded completion is late by itself; a frame that has arrived after it brings it out.
+int64_t DmaEngine::due_ns(const Indices& at, int64_t now_ns) const noexcept {
+  const QueueSlot& slot = queue_[at.queue_out % kQueueSlots];
+  if (!slot.stranded) return slot.arrival_ns;
+  const auto next = static_cast<uint16_t>(at.queue_out + 1);
+  if (next != at.queue_in) {
+    const int64_t pushed = queue_[next % kQueueSlots].arrival_ns;
+    if (pushed <= now_ns) return pushed;
+  }
+  return slot.arrival_ns + kStrandedNs;
+}
+
+// From the cable into the receive ring: what is due.
+DmaEngine::Stop DmaEngine::bring_out(Pass& pass) noexcept {
+  Indices at = indices();
+  while (at.queue_in != at.queue_out && due_ns(at, pass.now_ns) <= pass.now_ns) {
+    const QueueSlot& slot = queue_[at.queue_out % kQueueSlots];
+    const Frame frame{slot.data, slot.length, slot.sof, slot.eof, slot.damaged, slot.lost_interrupt};
+    Indices after = at;
+    ++after.queue_out;
+    if (!deliver(pass, frame, after) && stall(pass, at)) return Stop::kStalled;
+    at = indices();
+  }
+  if (direction_.stalled.load(std::memory_order_relaxed) != 0) {
+    direction_.stalled.store(0, std::memory_order_seq_cst);
+  }
+  return Stop::kIdle;
+}
+
+int64_t DmaEngine::advance(int64_t now_ns) noexcept {
+  if (!is_idle()) run_at(now_ns, Care::kUsual);
+  const Indices left = indices();
+  if (left.queue_in == left.queue_out) return INT64_MAX;
+  if (direction_.stalled.load(std::memory_order_relaxed) != 0) return INT64_MAX;  // posting goes on
+  if (direction_.lock.try_lock() != sys::LockOutcome::kTaken) return now_ns;      // somebody is at it
+  const Indices at = indices();
+  const int64_t due = at.queue_in == at.queue_out ? INT64_MAX : due_ns(at, now_ns);
+  direction_.lock.unlock();
+  return due;
+}
+
+bool DmaEngine::is_idle() const noexcept {
+  if (direction_.lock.is_locked()) return false;
+  const Indices at = indices();
+  if (at.queue_in != at.queue_out) return false;
+  return !is_on(tx_regs().options, nhi::kOptionEnable) ||
+         tx_regs().index.load(std::memory_order_acquire) == at.tx;
+}
+
+// The cable is pulled: nothing completes at the other end, and the sender's frames go nowhere.
+DmaEngine::Stop DmaEngine::lose_everything(Pass& pass) noexcept {
+  Indices at = indices();
+  uint64_t lost = static_cast<uint16_t>(at.queue_in - at.queue_out);
+  at.queue_out = at.queue_in;
+  commit(at);
+  while (pass.tx.descriptors != nullptr &&
+         tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+    const uint16_t sent = at.tx;
+    at.tx = next_of(at.tx, pass.tx.size);
+    commit(at);
+    complete_tx(pass.tx, sent);
+    ++lost;
+  }
+  direction_.model.reset();
+  direction_.stalled.store(0, std::memory_order_relaxed);
+  from_.host->nhi->unreachable.fetch_add(lost, std::memory_order_relaxed);
+  return pass.tx.descriptors != nullptr ? Stop::kIdle : Stop::kOff;
+}
+
+// ---- single frames
+
+// False: the frame could not be read and is not sent; its descriptor completes all the same.
+bool DmaEngine::fetch(Pass& pass, uint32_t index, Frame& frame) noexcept {
+  Descriptor& d = pass.tx.descriptors[index];
+  const uint32_t word = d.word.load(std::memory_order_acquire);
+  NhiSilicon& nhi = *from_.host->nhi;
+  if ((word & nhi::kPosted) == 0) {
+    count_misuse(nhi, Misuse::kNotPosted);
+    return false;
+  }
+  if ((word & nhi::kRequestInterrupt) != 0) pass.tx_interrupt = true;
+  frame.length = nhi::word_length(word);
+  frame.sof = nhi::word_sof(word);
+  frame.eof = nhi::word_eof(word);
+  if (is_on(tx_regs().options, nhi::kOptionRaw) && frame.length > kRawBytesMax) {
+    count_misuse(nhi, Misuse::kRawTooLong);
+    return false;
+  }
+  frame.data = translate(*from_.host, d.address.load(std::memory_order_relaxed), frame.length);
+  return frame.data != nullptr;
+}
+
+void DmaEngine::complete_tx(const Ring& ring, uint32_t index) noexcept {
+  std::atomic<uint32_t>& word = ring.descriptors[index].word;
+  word.store(word.load(std::memory_order_relaxed) | nhi::kCompleted, std::memory_order_release);
+}
+
+bool DmaEngine::is_allowed(const Frame& frame) const noexcept {
+  if (is_on(rx_regs().options, nhi::kOptionRaw)) return true;
+  const uint32_t masks = rx_regs().pdf_masks.load(std::memory_order_relaxed);
+  return (masks >> 16 >> frame.sof & 1) != 0 && (masks >> frame.eof & 1) != 0;
+}
+
+// Whether the receive ring can take a frame. With end-to-end flow control the sender waits, also for a ring
+// that is not enabled or has never had a buffer; without it the frame is lost.
+DmaEngine::Room DmaEngine::room(const Pass& pass, const Indices& at) const noexcept {
+  const bool tx_e2e = fabric_.e2e && is_on(tx_regs().options, nhi::kOptionE2e);
+  if (pass.rx.descriptors == nullptr || rx_regs().primed.load(std::memory_order_acquire) == 0) {
+    return tx_e2e ? Room::kWait : Room::kLost;
+  }
+  if (rx_regs().index.load(std::memory_order_seq_cst) != at.rx) return Room::kReady;
+  return tx_e2e && is_on(rx_regs().options, nhi::kOptionE2e) ? Room::kWait : Room::kLost;
+}
+
+// False: the frame has to wait. Otherwise it is delivered or lost, and `after` is committed.
+bool DmaEngine::deliver(Pass& pass, const Frame& frame, Indices after) noexcept {
+  NhiSilicon& nhi = *to_.host->nhi;
+  const Room there = room(pass, after);
+  if (there == Room::kWait) return false;
+  if (there == Room::kLost) {
+    const bool enabled = pass.rx.descriptors != nullptr;
+    (enabled ? nhi.overruns : nhi.unreachable).fetch_add(1, std::memory_order_relaxed);
+    if (enabled) {
+      direction_.overrun = 1;
+      raise_interrupt(*to_.host, 2 * fabric_.hop_count + to_.hop);
+    }
+    commit(after);
+    return true;
+  }
+  if (!is_allowed(frame)) {
+    nhi.pdf_drops.fetch_add(1, std::memory_order_relaxed);
+    commit(after);
+    return true;
+  }
+  write_frame(pass, frame, after);
+  return true;
+}
+
+// Payload, journal, completion, commit. Killed after the journal, the completion is done again by recover():
+// it succeeds only if the descriptor still has the word that was replaced, so it happens once.
+void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexcept {
+  Descriptor& d = pass.rx.descriptors[after.rx];
+  const uint32_t old_word = d.word.load(std::memory_order_acquire);
+  if ((old_word & nhi::kPosted) == 0 || (old_word & nhi::kCompleted) != 0) {
+    count_misuse(*to_.host->nhi, Misuse::kNotPosted);
+    return commit(after);
+  }
+  std::byte* data = translate(*to_.host, d.address.load(std::memory_order_relaxed), frame.length);
+  if (data == nullptr) return commit(after);
+  std::memcpy(data, frame.data, frame.length);
+  uint32_t word = nhi::pack_frame(frame.length, frame.sof, frame.eof) | nhi::kCompleted;
+  if (frame.damaged && !is_on(rx_regs().options, nhi::kOptionRaw)) word |= nhi::kCrcError;
+  if (direction_.overrun != 0) word |= nhi::kBufferOverrun;
+  direction_.overrun = 0;
+  after.rx = next_of(after.rx, pass.rx.size);
+  direction_.journal_after = after.pack();
+  direction_.journal_old_word = old_word;
+  direction_.journal_new_word = word;
+  direction_.journal_before.store(direction_.indices.load(std::memory_order_relaxed),
+                                  std::memory_order_release);
+  d.word.store(word, std::memory_order_release);
+  commit(after);
+  if ((old_word & nhi::kRequestInterrupt) != 0 && !frame.lost_interrupt) pass.rx_interrupt = true;
+}
+
+// ---- when a process died, or a ring was stopped
+
+// The journal is of use only if it is about the step that was not committed. A frame taken from the transmit
+// ring may lack its completion; setting it again does no harm, because the driver cannot have filled the
+// descriptor before the consumer index: the ring holds one less than its size.
+void DmaEngine::recover() noexcept {
+  const Ring tx = ring_of(*from_.host, tx_regs());
+  const Ring rx = ring_of(*to_.host, rx_regs());
+  const uint64_t now = direction_.indices.load(std::memory_order_acquire);
+  const bool interrupted = direction_.journal_before.load(std::memory_order_acquire) == now &&
+                           direction_.journal_after != now;
+  if (interrupted && rx.descriptors != nullptr) {
+    uint32_t expected = direction_.journal_old_word;
+    rx.descriptors[Indices::unpack(now).rx].word.compare_exchange_strong(
+        expected, direction_.journal_new_word, std::memory_order_acq_rel);
+    direction_.indices.store(direction_.journal_after, std::memory_order_release);
+  }
+  const Indices at = indices();
+  if (tx.descriptors != nullptr) complete_tx(tx, at.tx == 0 ? tx.size - 1 : at.tx - 1u);
+}
+
+void DmaEngine::lock_for_reset() noexcept {
+  if (direction_.lock.lock() == sys::LockOutcome::kOwnerDied) recover();
+  direction_.journal_before.store(0, std::memory_order_relaxed);
+  direction_.journal_after = 0;
+}
+
+void DmaEngine::reset_tx() noexcept {
+  lock_for_reset();
+  Indices at = indices();
+  at.tx = 0;
+  commit(at);
+  direction_.lock.unlock();
+}
+
+void DmaEngine::reset_rx() noexcept {
+  lock_for_reset();
+  Indices at = indices();
+  at.rx = 0;
+  at.queue_out = at.queue_in;
+  commit(at);
+  direction_.overrun = 0;
+  direction_.lock.unlock();
+}
+
+}  // namespace tbt::rail::emulated

@@ -1,0 +1,119 @@
+// The layout of an emulated fabric in shared memory: the registers of every NHI, and every cable with what is
+// on it. Offsets and sizes follow from the shape alone, so every process finds the same.
+//
+// A process may be killed while it runs the model. So every step ends with one atomic store that makes it
+// true (DirectionSilicon::indices), and what must happen beside it is in the journal (dma_engine.cc).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "rail/emulated/emulated_fabric.h"
+#include "rail/nhi/nhi_regs.h"
+#include "sys/robust_lock.h"
+
+namespace tbt::rail::emulated {
+
+using Register = std::atomic<uint32_t>;
+
+struct RingRegisters {
+  Register base_low, base_high;
+  Register index;    // the driver's half only: TX producer, RX "posted up to"
+  Register size;
+  Register options;
+  Register pdf_masks;
+  Register primed;   // RX: something was posted since the ring was enabled
+};
+
+struct IovaRange {
+  std::atomic<uint64_t> start, bytes, offset;  // bytes == 0: unused
+};
+
+// Rules that a driver can break, as counted in NhiCounters::misuse.
+enum class Misuse : uint32_t {
+  kNone,
+  kIndexBeyondRing,
+  kDoorbellOnStoppedRing,
+  kEnabledTwice,
+  kEnabledUnprogrammed,
+  kE2eBeforeEnable,
+  kChangedWhileEnabled,
+  kNotPosted,
+  kRawTooLong,
+  kWrongHalf,
+};
+const char* misuse_text(Misuse misuse) noexcept;
+
+struct alignas(64) NhiSilicon {
+  std::array<RingRegisters, nhi::kHopsMax> tx, rx;
+  alignas(64) std::array<Register, 3> status;
+  std::array<Register, 2> mask;
+  std::array<Register, 8> vectors;
+  std::array<Register, nhi::kVectorsMax> throttling;
+  Register dma_misc, inbox_data, inbox_command;
+  Register removed;
+  alignas(64) std::array<IovaRange, 32> iova;
+  alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable, interrupts;
+  std::atomic<Misuse> last_misuse;
+};
+
+// Where both ends and the cable between them stand: TX consumer, RX producer, and the frames on the cable.
+struct Indices {
+  uint16_t tx = 0, rx = 0;         // modulo the rings' sizes
+  uint16_t queue_in = 0, queue_out = 0;  // count on
+
+  static Indices unpack(uint64_t v) noexcept {
+    return {static_cast<uint16_t>(v), static_cast<uint16_t>(v >> 16), static_cast<uint16_t>(v >> 32),
+            static_cast<uint16_t>(v >> 48)};
+  }
+  [[nodiscard]] uint64_t pack() const noexcept {
+    return uint64_t{tx} | uint64_t{rx} << 16 | uint64_t{queue_in} << 32 | uint64_t{queue_out} << 48;
+  }
+};
+
+// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock.
+struct alignas(64) DirectionSilicon {
+  sys::RobustLock lock;
+  std::atomic<uint64_t> indices;   // packed Indices
+  std::atomic<uint32_t> stalled;   // frames wait for the receiver to post
+  uint32_t overrun;                // a frame was lost for want of a buffer: flag the next
+  // What completes the receive descriptor of the step from `before` to `after`; `before` is written last.
+  std::atomic<uint64_t> journal_before;
+  uint64_t journal_after;
+  uint32_t journal_old_word, journal_new_word;
+  CableModel model;
+};
+
+inline constexpr uint16_t kQueueSlots = 128;  // frames on the cable in one direction; divides 65536
+
+struct alignas(64) QueueSlot {
+  int64_t arrival_ns;
+  uint32_t length;
+  uint8_t sof, eof;
+  bool damaged, lost_interrupt, stranded;
+  std::byte data[kFrameBytes];
+};
+
+struct CableSilicon {
+  alignas(64) std::atomic<uint32_t> ideal;  // plugged, and CableModel::is_ideal
+  std::atomic<uint32_t> plugged;
+  std::atomic<uint64_t> rate_bps;
+  std::atomic<int64_t> latency_ns;
+  std::atomic<uint32_t> drop_ppm, corrupt_ppm, duplicate_ppm, lost_interrupt_ppm, stranded_ppm;
+  uint32_t host_a, host_b, ordinal_a, ordinal_b;
+  DirectionSilicon a_to_b, b_to_a;
+};
+
+struct FabricSilicon {
+  uint64_t magic;
+  uint32_t version;
+  uint32_t hosts, cables, hop_count;
+  bool usb4_v2, intel, e2e;
+  std::atomic<uint32_t> timed;  // some cable was not ideal at some time: frames may be under way
+  std::array<NhiSilicon, kHostsMax> nhis;
+  std::array<CableSilicon, kCablesMax> lines;
+  // followed by kQueueSlots QueueSlots per direction, two directions per cable
+};
+
+}  // namespace tbt::rail::emulated

@@ -1,0 +1,70 @@
+// NhiRail: one cable, over a ring pair of the NHI that all processes of the host share.
+//
+// Sending: take the transmit lock, fill buffers, post descriptors, ring once, give the lock back.
+// Receiving: whoever finds a frame at the ring's tail and gets the receive lock dispatches it and those after
+// it, its own to its caller, others to their inboxes. What stood in our inbox before is delivered first, so
+// the order of the ring is kept for every slot.
+//
+// Interrupts: a process that polls has its bit in `pollers`. The last one to clear its bit enables the ring's
+// interrupt; the first one to set it again disables it. So a host with a polling process pays for none.
+#pragma once
+
+#include "rail/nhi/pci_device.h"
+#include "rail/nhi/ring.h"
+#include "rail/shared_rail_base.h"
+
+namespace tbt::rail::nhi {
+
+class NhiRail final : public SharedRail {
+ public:
+  NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId slot,
+          Classifier classify) noexcept;
+
+  size_t tx_begin(std::span<std::byte*> buffers) noexcept override;
+  void tx_commit(std::span<const TxFrame> frames) noexcept override;
+  size_t rx_burst(std::span<RxPacket> out) noexcept override;
+  void rx_release(std::span<const RxPacket> packets) noexcept override;
+  [[nodiscard]] bool rx_pending() const noexcept override { return !inbox_.empty() || rx_.ready(); }
+  bool arm() noexcept override;
+  void disarm() noexcept override;
+  int64_t advance(int64_t now_ns) noexcept override { return device_.advance(now_ns); }
+  void reclaim(SlotId dead) noexcept override;
+
+  // Bring-up and shut-down (shared_rail.h); only the daemon, with nobody else on the rail.
+  Status start() noexcept;
+  Status stop() noexcept;
+
+ private:
+  enum class Routed { kDone, kBlocked };
+
+  // Steps of rx_burst, with the receive lock held.
+  bool lock_rx() noexcept;
+  size_t dispatch(std::span<RxPacket> out) noexcept;
+  Routed route(const RxFrame& frame, std::span<RxPacket> out, size_t& taken) noexcept;
+  Routed deliver(const InboxEntry& entry, std::span<RxPacket> out, size_t& taken) noexcept;
+  void consume(const RxFrame& frame) noexcept;
+  void keep_head(const RxFrame& frame) noexcept;
+  void drop_kept_head() noexcept;
+  void count_delivered(const InboxEntry& entry) noexcept;
+  void refill() noexcept;
+
+  void repair_tx() noexcept;
+  void repair_rx() noexcept;
+
+  void program_tx_ring(uint64_t iova) noexcept;
+  void program_rx_ring(uint64_t iova) noexcept;
+  void wire_interrupt() noexcept;
+  void enable_interrupt() noexcept;
+  [[nodiscard]] uint32_t rx_bit() const noexcept { return hop_count_ + hop_; }
+  bool take_interrupt_status() noexcept;
+
+  PciDevice& device_;
+  TxRing tx_;
+  RxRing rx_;
+  const uint32_t hop_;
+  const uint32_t hop_count_;
+  uint32_t reserved_ = 0;        // by tx_begin
+  uint32_t lock_misses_ = 0;     // of the receive lock, in a row
+};
+
+}  // namespace tbt::rail::nhi
