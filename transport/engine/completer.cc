@@ -167,10 +167,12 @@ void finish_answer(Core& core, QueuePair& qp, SendWqe& wqe) {
 }
 
 bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::PacketHeaders& headers, size_t bytes) {
-  const bool first = wqe.read_packets == 0 || wqe.restart;
+  // Once a part was asked for again, responses of the old run and of the new one may both be on their way.
+  const bool start = headers.is(wire::kOpStart);
+  const bool start_fits = start ? wqe.read_packets == 0 || wqe.restarted : wqe.read_packets != 0;
   const bool last = wqe.read_packets + 1 == wqe.psn_count;
   const size_t due = last ? wqe.length - wqe.read_packets * qp.mtu : qp.mtu;
-  return headers.is(wire::kOpStart) == first && headers.is(wire::kOpEnd) == last && bytes == due;
+  return start_fits && headers.is(wire::kOpEnd) == last && bytes == due;
 }
 
 void handle_read_response(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
@@ -184,7 +186,6 @@ void handle_read_response(Core& core, QueuePair& qp, const wire::PacketHeaders& 
   if (!scatter(core, qp.pd, qp.sq.sges(qp.sq.head).first(wqe->num_sge), offset, payload)) {
     return fail_send(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   }
-  wqe->restart = false;
   ++wqe->read_packets;
   --qp.req.read_psns;
   qp.req.una_psn = psn_add(headers.psn, 1);

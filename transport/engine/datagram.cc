@@ -108,14 +108,18 @@ void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& pack
                        std::span<const std::byte> payload) {
   const PacketHeaders& headers = packet.headers;
   ResponderState& resp = qp.resp;
-  const bool in_sequence = headers.psn == resp.expected_psn;
+  const int32_t distance = wire::psn_diff(headers.psn, resp.expected_psn);
+  if (distance < 0) {  // a repetition, or overtaken by what is already here
+    ++core.stats.rx_duplicates;
+    return;
+  }
   if (headers.is(wire::kOpStart)) {
     if (resp.kind != MessageKind::kNone) drop_uc(core, qp);  // its end was lost; this one starts afresh
     resp.expected_psn = psn_add(headers.psn, 1);
     if (!uc_length_fits(qp, headers, payload.size()) || !start_uc(core, qp, headers)) return drop_uc(core, qp);
   } else {
     if (resp.kind == MessageKind::kNone) return;  // the rest of a message that is already lost
-    if (!continues(qp, headers, in_sequence) || !uc_length_fits(qp, headers, payload.size())) {
+    if (!continues(qp, headers, distance == 0) || !uc_length_fits(qp, headers, payload.size())) {
       return drop_uc(core, qp);
     }
     resp.expected_psn = psn_add(headers.psn, 1);

@@ -130,7 +130,7 @@ void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
   headers.va = wqe.remote_addr + offset;
   headers.rkey = wqe.rkey;
   headers.dma_length = wqe.length - offset;
-  wqe.restart = true;
+  if (wqe.read_packets != 0) wqe.restarted = true;
 }
 
 void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {

@@ -41,7 +41,12 @@ void grant(Core& core, QueuePair& qp, uint32_t limit) noexcept {
 
 void answer_request(Core& core, QueuePair& qp, uint32_t sent) noexcept {
   UcCreditState& uc = qp.uc;
-  // Packets of one rail are in order, so what was sent before the request and is not here is lost.
+  // Packets of one rail are in order, so what was sent before the request and is not here is lost, also the
+  // message whose packets have been arriving.
+  if (qp.resp.kind != MessageKind::kNone && ahead(sent, uc.seen) > 0) {
+    ++core.stats.rx_uc_dropped;
+    qp.resp.kind = MessageKind::kNone;
+  }
   if (qp.resp.kind == MessageKind::kNone) uc.seen = sent;
   uc.peer_asked = true;
   if (ahead(present_limit(qp), sent) <= 0) return;  // told when a receive is posted

@@ -35,7 +35,7 @@ struct SendWqe {
   // Set by the requester:
   bool started = false;         // PSNs are assigned
   bool done = false;            // READ or atomic: the whole answer has arrived
-  bool restart = false;         // READ: the next response opens a new run (FIRST or ONLY)
+  bool restarted = false;       // READ: was asked for again from its middle
   uint32_t first_psn = 0;
   uint32_t psn_count = 0;       // READ: of the responses
   uint32_t ssn = 0;             // send sequence number of the message (IBA 9.7.7.2.1)

@@ -1,0 +1,60 @@
+#include "tests/sim/link.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace tbt::sim {
+
+namespace {
+
+bool later(const Flight& a, const Flight& b) noexcept {
+  return a.arrival != b.arrival ? a.arrival > b.arrival : a.order > b.order;
+}
+
+Flight frame(const engine::TxPacket& packet) {
+  std::array<std::vector<std::byte>, 2> buffers{std::vector<std::byte>(4096), std::vector<std::byte>(4096)};
+  std::byte* const raw[2] = {buffers[0].data(), buffers[1].data()};
+  Flight flight;
+  flight.frame_count = fabric::write_packet(packet.headers, {packet.payload.data(), packet.pieces},
+                                            packet.payload_bytes, 0, raw, flight.shapes);
+  for (size_t i = 0; i < flight.frame_count; ++i) {
+    // Exactly as long as the frame, so that a sanitizer sees a read past its end.
+    flight.frames[i].assign(buffers[i].begin(), buffers[i].begin() + flight.shapes[i].length);
+  }
+  return flight;
+}
+
+}  // namespace
+
+void Link::enqueue(Instant arrival, Flight flight) {
+  flight.arrival = arrival;
+  flight.order = ++sent_;
+  heap_.push_back(std::move(flight));
+  std::push_heap(heap_.begin(), heap_.end(), later);
+}
+
+void Link::send(Instant now, const engine::TxPacket& packet) {
+  busy_until_ = std::max(busy_until_, now) + Duration{faults.packet_ns};
+  if (rng_.chance_ppm(faults.drop_ppm)) return;
+  Flight flight = frame(packet);
+  if (rng_.chance_ppm(faults.corrupt_ppm)) {
+    auto& bytes = flight.frames[rng_.below(static_cast<uint32_t>(flight.frame_count))];
+    bytes[rng_.below(static_cast<uint32_t>(bytes.size()))] ^= std::byte(1u << rng_.below(8));
+  }
+  const Instant base = busy_until_ + Duration{faults.latency_ns};
+  auto jitter = [&] { return Duration{faults.jitter_ns == 0 ? 0 : rng_.below(faults.jitter_ns)}; };
+  if (rng_.chance_ppm(faults.duplicate_ppm)) enqueue(base + jitter(), flight);
+  enqueue(base + jitter(), std::move(flight));
+}
+
+Instant Link::next_arrival() const noexcept { return heap_.empty() ? Instant::never() : heap_.front().arrival; }
+
+bool Link::receive(Instant now, Flight& flight) {
+  if (heap_.empty() || heap_.front().arrival > now) return false;
+  std::pop_heap(heap_.begin(), heap_.end(), later);
+  flight = std::move(heap_.back());
+  heap_.pop_back();
+  return true;
+}
+
+}  // namespace tbt::sim

@@ -1,0 +1,54 @@
+// Link: one direction of a simulated cable. It carries real frames (framing and its checks are part of what is
+// tested) and loses, damages, repeats and delays them as the seed says.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "base/rng.h"
+#include "base/time.h"
+#include "engine/endpoint.h"
+#include "fabric/framing.h"
+
+namespace tbt::sim {
+
+struct LinkFaults {
+  uint32_t drop_ppm = 0;
+  uint32_t corrupt_ppm = 0;
+  uint32_t duplicate_ppm = 0;
+  uint32_t jitter_ns = 0;   // more than the spacing of packets: reordering
+  uint32_t latency_ns = 1000;
+  uint32_t packet_ns = 300; // serialisation
+};
+
+struct Flight {
+  Instant arrival;
+  uint64_t order = 0;  // of sending: breaks ties
+  std::array<std::vector<std::byte>, fabric::kFramesPerPacketMax> frames;
+  std::array<rail::TxFrame, fabric::kFramesPerPacketMax> shapes{};
+  size_t frame_count = 0;
+};
+
+class Link {
+ public:
+  explicit Link(Rng rng) : rng_(rng) {}
+
+  LinkFaults faults;
+
+  void send(Instant now, const engine::TxPacket& packet);
+  [[nodiscard]] Instant next_arrival() const noexcept;
+  // The oldest arrival that is due; false if none is.
+  bool receive(Instant now, Flight& flight);
+
+ private:
+  void enqueue(Instant arrival, Flight flight);
+
+  Rng rng_;
+  std::vector<Flight> heap_;
+  Instant busy_until_{};
+  uint64_t sent_ = 0;
+};
+
+}  // namespace tbt::sim
