@@ -90,12 +90,16 @@ void Construction::make_dir() {
   if (errno != EEXIST) fail(fmt::format("cannot make {}: {}", fabric_dir(name_), strerror(errno)));
   bool alive = false;
   for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++) alive = alive || find_daemon(name_, h);
-  fail(fmt::format(alive
-                       ? "fabric '{0}' is up already: use it, end it with 'tbt fabric down --name "
-                         "{0}', or take another --name"
-                       : "fabric '{0}' was left behind by daemons that died: clean up with 'tbt "
-                         "fabric down --name {0}'",
-                   name_));
+  if (alive) {
+    fail(fmt::format(
+        "fabric '{0}' is up already: use it, end it with 'tbt fabric down --name {0}', or "
+        "take another --name",
+        name_));
+  }
+  fail(fmt::format(
+      "fabric '{0}' was left behind by daemons that died: clean up with 'tbt fabric down "
+      "--name {0}'",
+      name_));
 }
 
 void Construction::start_daemon(const sys::SpawnOptions& options, uint32_t host) {

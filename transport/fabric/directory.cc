@@ -3,6 +3,8 @@
 // never undefined ones.
 #include "fabric/directory.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <cstring>
 #include <new>
@@ -58,19 +60,22 @@ uint32_t directory_generation(rail::HostMemory& memory) noexcept {
 
 uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept {
   Directory& directory = directory_of(memory);
-  // A daemon killed in the middle of a write leaves an odd generation for ever: after some tries
-  // take what is there. Every field is checked where it is used.
-  constexpr int kTries = 10000;
+  constexpr int kTries = 5000;
   uint32_t before = 0;
   for (int i = 0; i < kTries; i++) {
     before = directory.generation.load(std::memory_order_acquire);
-    if ((before & 1) != 0) continue;
-    load_words(directory, out);
-    std::atomic_thread_fence(std::memory_order_acquire);
-    if (directory.generation.load(std::memory_order_relaxed) == before) return before;
+    if ((before & 1) == 0) {
+      DirectoryData copy;
+      load_words(directory, copy);
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if (directory.generation.load(std::memory_order_relaxed) == before) {
+        out = copy;
+        return before;
+      }
+    }
+    ::sched_yield();  // the daemon may have been put aside in the middle of a write
   }
-  load_words(directory, out);
-  return before;
+  return before | 1;
 }
 
 void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept {

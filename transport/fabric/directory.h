@@ -89,7 +89,8 @@ void set_name(std::array<char, 64>& to, std::string_view name) noexcept;
 
 Directory& directory_of(rail::HostMemory& memory) noexcept;
 uint32_t directory_generation(rail::HostMemory& memory) noexcept;
-// Copies a consistent state and returns its generation.
+// Copies a consistent state and returns its generation. If the daemon does not come to the end of a
+// write (it was killed in the middle), `out` stays as it is and the answer is odd.
 uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept;
 // Daemon only: replaces the data and wakes every attached process.
 void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept;

@@ -1,0 +1,185 @@
+// HostAgent: sessions, liveness, and what reaches the directory.
+#include "fabric/host_agent.h"
+
+#include <gtest/gtest.h>
+
+#include "agent_pair.h"
+#include "fabric/addresses.h"
+
+namespace tbt::fabric {
+namespace {
+
+TEST(HostAgent, BothEndsComeUpAtOnceAndAgreeOnTheTag) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(1));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair.state(1), LinkState::kUp);
+  EXPECT_EQ(pair.link(0).tag, pair.link(1).tag);
+  EXPECT_EQ(pair.link(0).tag, wire::session_tag(0x1000, 0x1001));
+}
+
+TEST(HostAgent, ThePeersPortsStandInTheDirectory) {
+  AgentPair pair(2);
+  pair.run(Duration::from_ms(1));
+  const DirectoryData& d = pair[0].directory();
+  const PeerEntry& peer = d.peers[d.links[1].peer];
+  EXPECT_STREQ(peer.name.data(), "host1");
+  EXPECT_EQ(peer.incarnation, 0x1001u);
+  EXPECT_EQ(peer.ports[0].lid, 128);
+  EXPECT_EQ(peer.ports[0].cable, kAggregate);
+  EXPECT_EQ(peer.ports[2].lid, 130);
+  EXPECT_EQ(peer.ports[2].gids, port_entry({"test", 1, 1, 0}).gids);
+  EXPECT_EQ(peer.ports[3].lid, 0);
+}
+
+TEST(HostAgent, AHelloThatIsLostIsRepeatedSoon) {
+  AgentPair pair;
+  int lost = 0;
+  pair.filter = [&lost](uint32_t, const ControlOutput&) { return ++lost > 6; };
+  pair.run(Duration::from_ms(200));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair.state(1), LinkState::kUp);
+}
+
+TEST(HostAgent, OneDirectionAloneIsNotUp) {
+  AgentPair pair;
+  pair.filter = [](uint32_t from, const ControlOutput&) { return from == 0; };
+  pair.run(Duration::from_s(3));
+  EXPECT_EQ(pair.state(0), LinkState::kConnecting);
+  EXPECT_EQ(pair.state(1), LinkState::kConnecting);
+}
+
+TEST(HostAgent, ALinkWhoseDirectionDiesGoesDownAtBothEnds) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  pair.filter = [](uint32_t from, const ControlOutput&) { return from == 0; };
+  pair.run(Duration::from_ms(1300));
+  EXPECT_EQ(pair.state(0), LinkState::kDown);
+  EXPECT_EQ(pair.state(1), LinkState::kDown);  // its own heartbeats arrive nowhere
+}
+
+TEST(HostAgent, AnIdleLinkStaysUpWithOneHeartbeatEach250Ms) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  pair.sent.clear();
+  pair.run(Duration::from_s(10));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair.sent.size(), 160u);  // 40 from each end, each answered
+  EXPECT_EQ(pair[0].stats().heartbeats_missed, 0u);
+}
+
+TEST(HostAgent, ThreeMissedHeartbeatsAreForgivenAndTheFourthIsNot) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(10));
+  pair.stop(1);
+  pair.run(Duration::from_ms(900));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  pair.run(Duration::from_ms(350));
+  EXPECT_EQ(pair.state(0), LinkState::kDown);
+}
+
+TEST(HostAgent, AnUnpluggedCableListensToNothingAndComesBackWhenPlugged) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  pair[0].handle_link(pair.now, 0, false, 80);
+  EXPECT_EQ(pair.state(0), LinkState::kUnplugged);
+  pair.run(Duration::from_s(2));
+  EXPECT_EQ(pair.state(0), LinkState::kUnplugged);
+  EXPECT_EQ(pair.state(1), LinkState::kDown);
+  pair[0].handle_link(pair.now, 0, true, 80);
+  pair.run(Duration::from_ms(60));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair.state(1), LinkState::kUp);
+}
+
+TEST(HostAgent, ANewIncarnationEndsTheOldOne) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  const uint32_t old_tag = pair.link(0).tag;
+  const uint8_t old_peer = pair.link(0).peer;
+  pair.start(1, 0x2001);
+  pair.run(Duration::from_ms(300));
+  const DirectoryData& d = pair[0].directory();
+  EXPECT_EQ(d.links[0].state, LinkState::kUp);
+  EXPECT_NE(d.links[0].tag, old_tag);
+  EXPECT_TRUE(d.peers[old_peer].gone);
+  EXPECT_NE(d.links[0].peer, old_peer);
+  EXPECT_EQ(d.peers[d.links[0].peer].incarnation, 0x2001u);
+}
+
+TEST(HostAgent, AHelloOfAPastIncarnationIsNotBelieved) {
+  AgentPair pair;
+  std::vector<ControlOutput> old_hellos;
+  pair.run(Duration::from_ms(10));
+  for (const ControlOutput& o : pair.sent) {
+    const auto message = decoded(o);
+    const auto* hello = std::get_if<wire::Hello>(&message);
+    if (hello != nullptr && hello->incarnation == 0x1001) old_hellos.push_back(o);
+  }
+  ASSERT_FALSE(old_hellos.empty());
+  pair.start(1, 0x2001);
+  pair.run(Duration::from_ms(300));
+  const uint32_t tag = pair.link(0).tag;
+  const uint64_t stale = pair[0].stats().stale;
+  for (const auto& o : old_hellos) pair[0].handle_message(pair.now, 0, o.tag, o.message);
+  EXPECT_EQ(pair.link(0).tag, tag);
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_GE(pair[0].stats().stale, stale + old_hellos.size());
+}
+
+TEST(HostAgent, FarewellTakesTheLinkDownAtOnce) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  const uint8_t peer = pair.link(0).peer;
+  pair[1].handle_shutdown(pair.now);
+  pair.settle();
+  EXPECT_EQ(pair.state(0), LinkState::kDown);
+  EXPECT_TRUE(pair[0].directory().peers[peer].gone);
+  EXPECT_EQ(pair.state(1), LinkState::kDown);
+  EXPECT_TRUE(pair[1].poll_timeout().is_never());
+}
+
+TEST(HostAgent, AMessageUnderAnotherTagIsStale) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  const uint32_t tag = pair.link(0).tag;
+  pair[0].handle_message(pair.now, 0, tag + 1, wire::encode_control(wire::Bye{0x1001}));
+  pair[0].handle_message(pair.now, 0, tag, wire::encode_control(wire::Bye{0x9999}));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair[0].stats().stale, 2u);
+}
+
+TEST(HostAgent, DamagedMessagesAreCountedAndChangeNothing) {
+  AgentPair pair;
+  pair.run(Duration::from_s(1));
+  const std::vector<std::byte> noise(40, std::byte{0x5a});
+  for (size_t n = 0; n <= noise.size(); n++) {
+    pair[0].handle_message(pair.now, 0, pair.link(0).tag, std::span(noise).first(n));
+  }
+  EXPECT_EQ(pair[0].stats().malformed, noise.size() + 1);
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+}
+
+TEST(HostAgent, TheSpeedOfACableIsPublished) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(1));
+  ASSERT_TRUE(pair[0].take_directory_change());
+  pair[0].handle_link(pair.now, 0, true, 40);
+  EXPECT_TRUE(pair[0].take_directory_change());
+  EXPECT_FALSE(pair[0].take_directory_change());
+  EXPECT_EQ(pair.link(0).speed_gbps, 40u);
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+}
+
+TEST(HostAgent, StateChangesAreToldByName) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(1));
+  AgentEvent event;
+  bool said_up = false;
+  while (pair[0].poll_event(event))
+    said_up = said_up || event.text == "cable 0 to host1: connecting -> up";
+  EXPECT_TRUE(said_up);
+}
+
+}  // namespace
+}  // namespace tbt::fabric
