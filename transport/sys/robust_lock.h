@@ -45,6 +45,10 @@ class RobustLock {
     if ((word_.exchange(0, std::memory_order_seq_cst) & kWaiters) != 0) wake_waiters();
   }
 
+  // Of this moment; 0 if free.
+  [[nodiscard]] ProcessToken holder() const noexcept {
+    return word_.load(std::memory_order_acquire) & ~kWaiters;
+  }
   [[nodiscard]] bool is_locked() const noexcept { return word_.load(std::memory_order_acquire) != 0; }
 
  private:

@@ -1,0 +1,215 @@
+// Processes that share rails are killed at random instructions. Afterwards no buffer is missing, no lock is
+// held, no torn frame was ever seen, and traffic goes on.
+//
+//     host 0: slots 1, 2, 3 ---- cable ---- host 1: slots 1, 2, 3        each: send to anybody, receive
+//             slot 0 (this test, as the daemon, on both hosts) reclaims
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include <csignal>
+#include <random>
+
+#include "base/rng.h"
+#include "rail/buffer_pool.h"
+#include "world.h"
+
+namespace tbt::rail::test {
+namespace {
+
+constexpr SlotId kWorkers = 3;
+
+// Every byte from 8 on carries the low byte of the number: a mix of two frames shows.
+bool is_torn(const RxFrame& frame) {
+  const auto want = static_cast<std::byte>(number_of(frame) & 0xff);
+  for (uint32_t i = 8; i < frame.length; ++i) {
+    if (frame.data[i] != want) return true;
+  }
+  return false;
+}
+
+struct Tally {
+  std::atomic<uint64_t> received, torn;
+};
+
+void send_something(Rail& rail, Rng& rng) {
+  const auto slot = static_cast<SlotId>(rng.below(kWorkers + 1));
+  const uint32_t number = static_cast<uint32_t>(rng.next());
+  const uint32_t length = 8 + rng.below(200);
+  if (rng.below(3) == 0) {
+    const std::array<TxFrame, 2> pair{head(length), payload(8 + rng.below(600))};
+    send(rail, slot, number, pair);
+  } else {
+    send(rail, slot, number, length);
+  }
+}
+
+void receive_something(Rail& rail, Tally& tally) {
+  std::array<RxPacket, 8> packets;
+  const size_t n = rail.rx_burst(packets);
+  for (size_t i = 0; i < n; ++i) {
+    const RxPacket& p = packets[i];
+    const bool parted = p.payload.data != nullptr && number_of(p.head) != number_of(p.payload);
+    if (is_torn(p.head) || (p.payload.data != nullptr && is_torn(p.payload)) || parted) ++tally.torn;
+  }
+  tally.received += n;
+  rail.rx_release(std::span(packets).first(n));
+}
+
+[[noreturn]] void work(World& world, uint32_t host, SlotId slot, Tally& tally, uint64_t seed) {
+  Rng rng(seed);
+  auto cable = world.open(host, slot);
+  auto loopback = world.open_loopback(host, slot);
+  for (;;) {
+    for (Rail* rail : {cable.get(), loopback.get()}) {
+      for (uint32_t i = rng.below(4); i > 0; --i) send_something(*rail, rng);
+      receive_something(*rail, tally);
+      if (rng.below(50) == 0 && rail->arm()) rail->disarm();
+    }
+    if (rng.below(500) == 0) sched_yield();
+  }
+}
+
+// 26 victims each. More of them by hand: TBT_KILL_BATCHES=1000.
+int batches() {
+  const char* text = std::getenv("TBT_KILL_BATCHES");
+  return text != nullptr ? std::atoi(text) : 12;
+}
+
+class Killing : public ::testing::Test {
+ protected:
+  Killing() : world_(config()) {
+    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    tally_ = static_cast<Tally*>(page);
+    for (uint32_t h = 0; h < 2; ++h) {
+      cable_[h] = world_.open(h, kDaemonSlot);
+      loopback_[h] = world_.open_loopback(h, kDaemonSlot);
+    }
+  }
+  ~Killing() override {
+    for (auto& host : workers_) {
+      for (pid_t pid : host) {
+        if (pid > 0) kill(pid, SIGKILL), waitpid(pid, nullptr, 0);
+      }
+    }
+    munmap(tally_, 4096);
+  }
+
+  static WorldConfig config() {
+    WorldConfig c;
+    c.host = {.cables = 1, .ring_entries = 32, .rx_buffers = 128};
+    return c;
+  }
+
+  void start(uint32_t host, SlotId slot) {
+    const uint64_t seed = ++seeds_;
+    const pid_t pid = fork();
+    if (pid == 0) work(world_, host, slot, *tally_, seed);
+    workers_[host][slot] = pid;
+  }
+
+  void kill_and_reclaim(uint32_t host, SlotId slot) {
+    int status = 0;
+    kill(workers_[host][slot], SIGKILL);
+    ASSERT_EQ(waitpid(workers_[host][slot], &status, 0), workers_[host][slot]);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "a worker ended by itself";
+    workers_[host][slot] = 0;
+    count_dead_holders(host);
+    world_.memories[host]->slot(slot).state.store(SlotState::kDead);
+    cable_[host]->reclaim(slot);
+    loopback_[host]->reclaim(slot);
+  }
+
+  // How often a victim really held a lock: otherwise this test would prove little.
+  void count_dead_holders(uint32_t host) {
+    for (uint32_t r = 0; r < 2; ++r) {
+      RailState& state = RailMemory::rail(*world_.memories[host], r);
+      for (const sys::RobustLock* lock : {&state.tx.lock, &state.rx.lock}) {
+        const uint64_t holder = lock->holder();
+        dead_holders_ += holder != 0 && !sys::is_alive(holder) ? 1 : 0;
+      }
+    }
+  }
+
+  void drain() {
+    for (uint32_t h = 0; h < 2; ++h) {
+      receive_something(*cable_[h], *tally_);
+      receive_something(*loopback_[h], *tally_);
+    }
+  }
+
+  // With no worker left: every buffer is on the ring or free.
+  void expect_nothing_missing() {
+    for (int i = 0; i < 200; ++i) drain();
+    for (uint32_t h = 0; h < 2; ++h) {
+      HostMemory& memory = *world_.memories[h];
+      for (uint32_t r = 0; r < 2; ++r) {
+        RailState& state = RailMemory::rail(memory, r);
+        EXPECT_FALSE(state.tx.lock.is_locked());
+        EXPECT_FALSE(state.rx.lock.is_locked());
+        BufferPool pool(reinterpret_cast<std::byte*>(&state), RailMemory::geometry(memory), state.rx);
+        const uint64_t window = state.rx.window.load();
+        const auto posted = static_cast<uint32_t>(window >> 32) - static_cast<uint32_t>(window);
+        EXPECT_EQ(pool.count(kMarkPosted), posted) << "host " << h << " rail " << r;
+        EXPECT_LE(pool.count(kMarkKept), 1u);
+        EXPECT_EQ(pool.count(kMarkFree) + posted + pool.count(kMarkKept), pool.size());
+        EXPECT_GE(posted, r == 0 ? 16u : 0u);
+      }
+    }
+  }
+
+  void expect_traffic() {
+    for (uint32_t h = 0; h < 2; ++h) {
+      uint32_t got = 0;
+      for (uint32_t i = 0; i < 500; ++i) {
+        ASSERT_TRUE(send(*cable_[h], kDaemonSlot, i)) << "host " << h << " frame " << i;
+        for (const uint32_t n : receive(*cable_[1 - h])) ASSERT_EQ(n, got++);
+      }
+      EXPECT_EQ(got, 500u);
+    }
+  }
+
+  World world_;
+  Tally* tally_ = nullptr;
+  std::array<std::unique_ptr<Rail>, 2> cable_, loopback_;
+  std::array<std::array<pid_t, kWorkers + 1>, 2> workers_{};
+  uint64_t seeds_ = 0;
+  uint32_t dead_holders_ = 0;
+};
+
+TEST_F(Killing, AtRandomPointsLosesNoBufferAndNoLock) {
+  Rng rng(7);
+  for (int batch = 0; batch < batches(); ++batch) {
+    for (uint32_t h = 0; h < 2; ++h) {
+      for (SlotId s = 1; s <= kWorkers; ++s) start(h, s);
+    }
+    for (int i = 0; i < 20; ++i) {
+      const uint64_t before = tally_->received;
+      const uint32_t pause_us = 200 + rng.below(2000);
+      for (uint32_t waited = 0; waited < pause_us || tally_->received == before; waited += 100) {
+        ASSERT_LT(waited, 30u * 1000 * 1000) << "traffic has stopped";
+        usleep(100);
+        drain();
+      }
+      const uint32_t h = rng.below(2);
+      const auto s = static_cast<SlotId>(1 + rng.below(kWorkers));
+      ASSERT_NO_FATAL_FAILURE(kill_and_reclaim(h, s));
+      start(h, s);
+    }
+    for (uint32_t h = 0; h < 2; ++h) {
+      for (SlotId s = 1; s <= kWorkers; ++s) ASSERT_NO_FATAL_FAILURE(kill_and_reclaim(h, s));
+    }
+    expect_nothing_missing();
+    ASSERT_NO_FATAL_FAILURE(expect_traffic());
+    ASSERT_FALSE(HasFailure()) << "batch " << batch;
+  }
+  EXPECT_EQ(tally_->torn, 0u);
+  EXPECT_GT(tally_->received, 1000u);
+  EXPECT_GT(dead_holders_, 5u);
+  std::printf("%u of %d victims held a lock; %lu packets received\n", dead_holders_, batches() * 26,
+              tally_->received.load());
+  EXPECT_EQ(world_.fabric->counters(0).misuse, 0u) << world_.fabric->counters(0).last_misuse;
+  EXPECT_EQ(world_.fabric->counters(1).misuse, 0u) << world_.fabric->counters(1).last_misuse;
+}
+
+}  // namespace
+}  // namespace tbt::rail::test
