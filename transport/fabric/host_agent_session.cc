@@ -227,6 +227,8 @@ void HostAgent::set_state(uint32_t cable, LinkState state, const char* why) {
   log(state == LinkState::kDown || state == LinkState::kUnplugged, std::move(text));
   entry.state = state;
   changed_ = true;
+  // Whoever is at the other end must be heard anew before our hello may claim to know it.
+  if (state == LinkState::kDown || state == LinkState::kUnplugged) links_[cable].peer_incarnation = 0;
 }
 
 void HostAgent::record_gone(const GoneEntry& entry) {
