@@ -256,21 +256,27 @@ bool NhiRail::arm() noexcept {
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
   const bool dry = state_.rx.starved.load(std::memory_order_relaxed) != 0 && rx_.posted() == 0;
   if (!dry && !rx_pending()) return true;
-  disarm();
+  disable_interrupt();
   return false;
 }
 
+// The first process to poll again finds out what woke the host: the interrupt, or some watchdog.
 void NhiRail::disarm() noexcept {
-  const uint64_t bit = uint64_t{1} << slot_;
-  if (state_.shared.pollers.fetch_or(bit, std::memory_order_seq_cst) != 0) return;
-  const uint32_t at = rx_bit();
-  device_.write32(kRegInterruptMaskClear + at / 32 * 4, 1u << (at % 32));
-  const bool fired = take_interrupt_status();
-  if (fired) {
+  if (!disable_interrupt()) return;
+  if (take_interrupt_status()) {
     state_.shared.interrupts.fetch_add(1, std::memory_order_relaxed);
   } else if (rx_.ready()) {
     state_.shared.stranded.fetch_add(1, std::memory_order_relaxed);
   }
+}
+
+// True if this process is the first one to poll.
+bool NhiRail::disable_interrupt() noexcept {
+  const uint64_t bit = uint64_t{1} << slot_;
+  if (state_.shared.pollers.fetch_or(bit, std::memory_order_seq_cst) != 0) return false;
+  const uint32_t at = rx_bit();
+  device_.write32(kRegInterruptMaskClear + at / 32 * 4, 1u << (at % 32));
+  return true;
 }
 
 // The order matters: clear what is pending, then unmask, then (in arm) look at the ring once more. A frame

@@ -55,6 +55,7 @@ class NhiRail final : public SharedRail {
   void program_rx_ring(uint64_t iova) noexcept;
   void wire_interrupt() noexcept;
   void enable_interrupt() noexcept;
+  bool disable_interrupt() noexcept;
   [[nodiscard]] uint32_t rx_bit() const noexcept { return hop_count_ + hop_; }
   bool take_interrupt_status() noexcept;
 

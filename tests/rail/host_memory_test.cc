@@ -1,0 +1,131 @@
+#include "rail/host_memory.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <thread>
+
+#include "world.h"
+
+namespace tbt::rail::test {
+namespace {
+
+std::unique_ptr<HostMemory> make(uint32_t cables = 1) {
+  auto memory = HostMemory::create({.cables = cables, .ring_entries = 16, .rx_buffers = 48});
+  EXPECT_TRUE(memory);
+  return std::move(*memory);
+}
+
+TEST(HostMemory, TwoMappingsSeeOneMemory) {
+  auto memory = make();
+  auto again = HostMemory::map(sys::UniqueFd(dup(memory->fd())));
+  ASSERT_TRUE(again);
+  EXPECT_NE((*again)->base(), memory->base());
+  EXPECT_EQ((*again)->cables(), 1u);
+  EXPECT_EQ((*again)->bytes(), memory->bytes());
+  memory->slot(5).qpn_next = 1234;
+  EXPECT_EQ((*again)->slot(5).qpn_next, 1234u);
+  memory->directory()[kDirectoryBytes - 1] = std::byte{9};
+  EXPECT_EQ((*again)->directory()[kDirectoryBytes - 1], std::byte{9});
+}
+
+TEST(HostMemory, TheDirectoryIsPageAlignedAndZero) {
+  auto memory = make(3);
+  EXPECT_EQ(reinterpret_cast<uintptr_t>(memory->directory()) % 4096, 0u);
+  for (size_t i = 0; i < kDirectoryBytes; ++i) ASSERT_EQ(memory->directory()[i], std::byte{0});
+}
+
+TEST(HostMemory, ImpossibleCountsAreRefused) {
+  for (const HostConfig& config :
+       {HostConfig{9, 16, 48}, HostConfig{1, 15, 48}, HostConfig{1, 2, 48}, HostConfig{1, 16, 16},
+        HostConfig{1, 8192, 9000}, HostConfig{1, 16, 40000}}) {
+    auto memory = HostMemory::create(config);
+    ASSERT_FALSE(memory);
+    EXPECT_EQ(memory.error().code(), EINVAL);
+  }
+}
+
+TEST(HostMemory, ThreeCablesStayBelow64MiB) {
+  auto memory = HostMemory::create({.cables = 3});
+  ASSERT_TRUE(memory);
+  EXPECT_LT((*memory)->bytes(), size_t{64} << 20);
+}
+
+TEST(HostMemory, ForeignMemoryIsRefused) {
+  EXPECT_FALSE(HostMemory::map(sys::UniqueFd(open("/dev/null", O_RDWR))));
+  sys::UniqueFd unsealed(memfd_create("x", MFD_ALLOW_SEALING));
+  ASSERT_EQ(ftruncate(unsealed.get(), 1 << 20), 0);
+  EXPECT_FALSE(HostMemory::map(sys::UniqueFd(dup(unsealed.get()))));
+  ASSERT_EQ(fcntl(unsealed.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL), 0);
+  auto wrong_magic = HostMemory::map(sys::UniqueFd(dup(unsealed.get())));
+  ASSERT_FALSE(wrong_magic);
+  EXPECT_EQ(wrong_magic.error().code(), EPROTO);
+}
+
+TEST(HostMemory, AnotherVersionOrSizeIsRefused) {
+  auto memory = make();
+  HostHeader& header = RailMemory::header(*memory);
+  ++header.version;
+  EXPECT_FALSE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
+  --header.version;
+  header.config.ring_entries = 32;
+  EXPECT_FALSE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
+  header.config.ring_entries = 16;
+  EXPECT_TRUE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
+}
+
+TEST(HostMemory, TheMemoryCannotBeShrunkUnderUs) {
+  auto memory = make();
+  EXPECT_NE(ftruncate(memory->fd(), 4096), 0);
+}
+
+TEST(HostMemory, AWakeBetweenPrepareAndSleepIsNotLost) {
+  auto memory = make();
+  const uint32_t seen = memory->prepare_sleep(3);
+  memory->wake(3);
+  memory->sleep(3, seen, int64_t{60} * 1000 * 1000 * 1000);  // returns at once, or the test times out
+  EXPECT_EQ(memory->slot(3).sleeping, 0u);
+}
+
+TEST(HostMemory, WakingAnAwakeSlotLeavesNoTrace) {
+  auto memory = make();
+  const uint32_t before = memory->slot(3).wake;
+  memory->wake(3);
+  EXPECT_EQ(memory->slot(3).wake, before);
+}
+
+TEST(HostMemory, SleepEndsByItself) {
+  auto memory = make();
+  const uint32_t seen = memory->prepare_sleep(3);
+  memory->sleep(3, seen, 1000 * 1000);
+  EXPECT_EQ(memory->slot(3).sleeping, 0u);
+}
+
+TEST(HostMemory, TheDaemonIsWokenThroughItsDescriptor) {
+  auto memory = make();
+  auto fd = sys::make_eventfd();
+  memory->set_daemon_wake_fd(fd->get());
+  memory->wake(kDaemonSlot);
+  EXPECT_EQ(sys::drain_eventfd(fd->get()), 0u) << "it did not sleep";
+  memory->prepare_sleep(kDaemonSlot);
+  memory->wake(kDaemonSlot);
+  memory->wake(kDaemonSlot);
+  EXPECT_EQ(sys::drain_eventfd(fd->get()), 1u) << "woken once";
+}
+
+TEST(HostMemory, AnInterruptSparesTheDaemonIfSomebodyElseSleeps) {
+  auto memory = make();
+  auto fd = sys::make_eventfd();
+  memory->set_daemon_wake_fd(fd->get());
+  memory->prepare_sleep(kDaemonSlot);
+  memory->prepare_sleep(4);
+  memory->prepare_sleep(5);
+  memory->wake_for_interrupt();
+  EXPECT_EQ(memory->slot(4).sleeping + memory->slot(5).sleeping, 0u);
+  EXPECT_EQ(sys::drain_eventfd(fd->get()), 0u);
+  memory->wake_for_interrupt();
+  EXPECT_EQ(sys::drain_eventfd(fd->get()), 1u);
+}
+
+}  // namespace
+}  // namespace tbt::rail::test
