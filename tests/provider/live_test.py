@@ -1,0 +1,32 @@
+"""Brings up a fabric of its own, runs a test program on host 0 through the front door, and takes the fabric down.
+
+usage: live_test.py BUILD PROGRAM [ARGUMENT...]
+"""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "conformance"))
+from harness import CaseFailed, Fabric, Site  # noqa: E402
+
+
+def main():
+    build, *command = sys.argv[1:]
+    site = Site(build)
+    status = 1
+    try:
+        with Fabric(site) as fabric:
+            done = fabric.run(0, command, seconds=150, ok=False)
+            print(done.text())
+            status = done.status
+    except CaseFailed as error:
+        print(error)
+    finally:
+        left = site.close()
+    for finding in left:
+        print("left behind:", finding)
+    return 1 if left else status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
