@@ -2,12 +2,12 @@
 // lock around them, and who makes progress when.
 //
 // Whoever holds the lock may call step(): receive, run timers, send, deliver events. Application threads do so
-// inside post and poll calls. The progress thread does so when no application thread has polled for a while:
-// it spins, then yields, then sleeps on the slot's futex with the rails' interrupts armed.
+// inside post and poll calls. The progress thread does so when the application does not:
 //
-//     application busy (polled < 1 ms ago)        thread dozes, looks once per millisecond
-//     application quiet, frames or work           thread steps, spinning 20 us and yielding 200 us without work
-//     nothing to do                               thread asleep until a frame, a timer, a post or the daemon
+//   polling mode    the application polls by itself; the thread looks once per millisecond whether it still does
+//   interrupt mode  the thread sleeps on the slot's futex with the rails armed, and is woken by each arrival that
+//                   finds it asleep. Entered when frames were found waiting (an application that watches its
+//                   memory, computes, or waits for an event); left when the application is first to them again.
 #pragma once
 
 #include <atomic>
@@ -79,9 +79,10 @@ class Process final : private engine::Router {
   Instant advance_rails(Instant now) noexcept;
 
   void run_thread();
-  void take_over();
+  bool watch_application();
+  void serve();
+  bool work_until_idle();
   void sleep_on_slot(Instant now);
-  void doze(int64_t ns) noexcept;
 
   std::unique_ptr<fabric::Attachment> attachment_;
   rail::HostMemory& memory_;

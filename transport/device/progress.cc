@@ -1,5 +1,4 @@
 // The progress thread of Process: when it works, dozes and sleeps (see process.h).
-#include <sched.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -13,11 +12,11 @@ namespace tbt::device {
 namespace {
 
 constexpr int64_t kApplicationBusyNs = 1000 * 1000;
-constexpr int64_t kSpinNs = 20 * 1000;
-constexpr int64_t kYieldNs = 200 * 1000;
+constexpr int64_t kSpinNs = 10 * 1000;
 constexpr int64_t kSleepMostNs = 500 * 1000 * 1000;
 constexpr int64_t kBlockedNs = 200 * 1000;  // a full ring sends no interrupt when it drains
 constexpr int kRelaxesPerLook = 32;
+constexpr int kUselessWakesMost = 32;       // then the application does well without the thread
 
 }  // namespace
 
@@ -72,12 +71,6 @@ bool Process::rails_pending() const noexcept {
   return std::ranges::any_of(attachment_->rails, [](const auto& rail) { return rail->rx_pending(); });
 }
 
-void Process::doze(int64_t ns) noexcept {
-  const uint32_t seen = doze_word_.load();
-  if (application_seen_.load(std::memory_order_relaxed) == 0 || stop_) return;
-  sys::futex_wait(&doze_word_, seen, ns);
-}
-
 // Announces the sleep first and looks for work after, so that whoever brings work either is seen or wakes us.
 void Process::sleep_on_slot(Instant now) {
   rail::Slot& slot = memory_.slot(attachment_->slot);
@@ -101,38 +94,50 @@ void Process::sleep_on_slot(Instant now) {
   slot.sleeping.store(0);
 }
 
-// Steps until the application is back or there has been nothing to do for a while.
-void Process::take_over() {
+// Steps until there has been nothing to do for a moment; true if there was anything.
+bool Process::work_until_idle() {
+  bool any = false;
   Instant idle_since = now();
-  while (!stop_) {
-    const Instant at = now();
-    if (at.ns - application_seen_.load(std::memory_order_relaxed) < kApplicationBusyNs) return;
+  for (Instant at = idle_since; !stop_ && at - idle_since < Duration{kSpinNs}; at = now()) {
     bool worked = false;
     {
       const Guard hold = guard();
       worked = step(at);
     }
+    any |= worked;
     if (worked) {
       idle_since = at;
-    } else if (at - idle_since < Duration{kSpinNs}) {
-      for (int i = 0; i < kRelaxesPerLook; ++i) cpu_relax();
-    } else if (at - idle_since < Duration{kYieldNs}) {
-      sched_yield();
     } else {
-      sleep_on_slot(at);
-      idle_since = now();
+      for (int i = 0; i < kRelaxesPerLook; ++i) cpu_relax();
     }
   }
+  return any;
+}
+
+// Interrupt mode, until the application has been first to the frames for a good while.
+void Process::serve() {
+  int useless = 0;
+  while (!stop_ && useless < kUselessWakesMost) {
+    const bool worked = work_until_idle();
+    const int64_t quiet = now().ns - application_seen_.load(std::memory_order_relaxed);
+    useless = worked || quiet > kApplicationBusyNs ? 0 : useless + 1;
+    sleep_on_slot(now());
+  }
+}
+
+// Polling mode: true when the application leaves frames or timers waiting.
+bool Process::watch_application() {
+  const uint32_t seen = doze_word_.load();
+  const int64_t quiet = now().ns - application_seen_.load(std::memory_order_relaxed);
+  if (quiet >= kApplicationBusyNs) return true;
+  sys::futex_wait(&doze_word_, seen, kApplicationBusyNs);
+  const Guard hold = guard();
+  return rails_pending();
 }
 
 void Process::run_thread() {
   while (!stop_) {
-    const int64_t quiet = now().ns - application_seen_.load(std::memory_order_relaxed);
-    if (quiet < kApplicationBusyNs) {
-      doze(kApplicationBusyNs - quiet + kApplicationBusyNs / 8);
-    } else {
-      take_over();
-    }
+    if (watch_application()) serve();
   }
 }
 

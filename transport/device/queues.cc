@@ -36,7 +36,7 @@ Status QpImpl::destroy() {
   Process& process = context().process();
   const auto hold = process.guard();
   const Instant now = process.now();
-  process.transmit(now);  // what is owed to the peer goes out first
+  process.step(now);  // what has arrived is still taken, and acknowledged: the peer sent it in good faith
   process.endpoint().destroy_qp(now, *pair);
   process.transmit(now);
   process.deliver_events();
@@ -105,7 +105,8 @@ int CqImpl::poll(std::span<Wc> out) noexcept {
   if (count != 0) return static_cast<int>(count);
   if (queue.overflowed()) return -EIO;
   const Instant now = process.now();
-  process.application_polls(now);
+  // Who polls an armed queue is about to wait for its event.
+  if (!queue.armed()) process.application_polls(now);
   process.step(now, &queue);
   count = queue.pop(out);
   return static_cast<int>(count);

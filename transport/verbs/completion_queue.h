@@ -39,6 +39,7 @@ class CompletionQueue {
 
   [[nodiscard]] uint32_t entries() const noexcept { return static_cast<uint32_t>(ring_.size()); }
   [[nodiscard]] uint32_t queued() const noexcept { return tail_ - head_; }
+  [[nodiscard]] bool armed() const noexcept { return armed_ != Armed::kNo; }
   [[nodiscard]] bool overflowed() const noexcept { return overflowed_; }
   [[nodiscard]] void* user() const noexcept { return user_; }
 
