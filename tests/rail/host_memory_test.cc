@@ -1,3 +1,4 @@
+// The memory that the processes of a host share: making, mapping, refusing, sleeping and waking.
 #include "rail/host_memory.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// The robust lock: exclusion, and what happens when its holder dies.
 #include "sys/robust_lock.h"
 
 #include <gtest/gtest.h>
