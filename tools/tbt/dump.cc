@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,7 +29,8 @@
 namespace tbt::tool {
 namespace {
 
-constexpr int kIdleMs = 1;        // between looks at rails that had nothing
+constexpr int64_t kIdleNs = 200000;  // between looks at rails that had nothing for a while
+constexpr Duration kAlert = Duration::from_ms(20);  // how long frames are expected to go on
 constexpr uint32_t kBurst = 256;  // frames of one rail before the next one has its turn
 constexpr int64_t kNsPerSecond = 1000000000;
 
@@ -195,7 +197,8 @@ struct Totals {
 // Waits a little; true if the daemon is gone, and the host with it.
 bool rest(int connection) {
   pollfd waiting{connection, POLLIN, 0};
-  if (::poll(&waiting, 1, kIdleMs) <= 0) return false;
+  const timespec time{0, kIdleNs};
+  if (::ppoll(&waiting, 1, &time, nullptr) <= 0) return false;
   char byte = 0;
   return ::recv(connection, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
@@ -215,13 +218,20 @@ class Capture {
 
   Totals run() {
     const Instant begin = sys::monotonic_now();
+    Instant alert_until = begin;
     const Duration time{static_cast<int64_t>(options_->seconds * 1e9)};
     while (stop_asked == 0 && !done() && !totals_.daemon_ended) {
-      const bool expired = time.ns > 0 && sys::monotonic_now() - begin >= time;
+      const Instant now = sys::monotonic_now();
+      const bool expired = time.ns > 0 && now - begin >= time;
       bool found = false;
       for (uint32_t i = 0; i < rails_.size() && !done(); ++i) found |= drain(i);
       if (!output_->flush() || expired) break;
-      if (!found) totals_.daemon_ended = rest(host_->connection.get());
+      if (found) alert_until = now + kAlert;
+      if (now < alert_until) {
+        ::sched_yield();
+      } else {
+        totals_.daemon_ended = rest(host_->connection.get());
+      }
     }
     finish();
     return totals_;
