@@ -44,7 +44,7 @@ size_t LoopbackRail::tx_begin(std::span<std::byte*> buffers) noexcept {
   }
   if (reserved_count_ == 0) {
     bump(state_.tx.full);
-    state_.tx.lock.unlock();
+    state_.tx.lock.unlock_fast();
   }
   return reserved_count_;
 }
@@ -75,7 +75,7 @@ void LoopbackRail::tx_commit(std::span<const TxFrame> frames) noexcept {
     pool_.set(reserved_[i], kMarkFree);
   }
   reserved_count_ = 0;
-  state_.tx.lock.unlock();
+  state_.tx.lock.unlock_fast();
   wake_receivers();
 }
 
@@ -107,7 +107,7 @@ void LoopbackRail::deliver(const InboxEntry& entry) noexcept {
 void LoopbackRail::reclaim(SlotId dead) noexcept {
   lock_tx();
   reclaim_buffers(dead);
-  state_.tx.lock.unlock();
+  state_.tx.lock.unlock_fast();
 }
 
 std::unique_ptr<Rail> open_loopback_rail(HostMemory& memory, SlotId slot, Classifier classify) {

@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -51,8 +50,6 @@ bool read_stat(uint32_t pid, ProcessStat& out) noexcept {
   return parse_stat(text, out);
 }
 
-std::atomic<ProcessToken> cached_token{0};
-
 ProcessToken make_token() noexcept {
   const auto pid = static_cast<uint32_t>(getpid());
   ProcessStat stat;
@@ -64,12 +61,10 @@ void forget_token() noexcept { cached_token.store(0, std::memory_order_relaxed);
 
 }  // namespace
 
-ProcessToken own_token() noexcept {
-  ProcessToken token = cached_token.load(std::memory_order_relaxed);
-  if (token != 0) return token;
+ProcessToken make_own_token() noexcept {
   static const int registered = pthread_atfork(nullptr, nullptr, forget_token);
   static_cast<void>(registered);
-  token = make_token();
+  const ProcessToken token = make_token();
   cached_token.store(token, std::memory_order_relaxed);
   return token;
 }

@@ -4,6 +4,7 @@
 // All holders are taken to be in one pid namespace, as the processes of one machine's fabric are.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 
 namespace tbt::sys {
@@ -16,7 +17,12 @@ inline constexpr uint32_t token_pid(ProcessToken token) noexcept {
 }
 
 // Of this process; costs a load after the first call. A forked child gets its own.
-ProcessToken own_token() noexcept;
+inline std::atomic<ProcessToken> cached_token{0};
+ProcessToken make_own_token() noexcept;
+inline ProcessToken own_token() noexcept {
+  const ProcessToken token = cached_token.load(std::memory_order_relaxed);
+  return token != 0 ? token : make_own_token();
+}
 
 // False only if it is certain that the process is gone: ended, or a zombie with no thread left.
 // Reads /proc: for slow paths.

@@ -40,9 +40,16 @@ class RobustLock {
     return outcome == LockOutcome::kBusy ? wait() : outcome;
   }
 
-  // Sequentially consistent: what the holder wrote is visible to whoever looks after a later such operation.
+  // A full barrier: what the holder wrote is visible before anything that it reads afterwards.
   void unlock() noexcept {
     if ((word_.exchange(0, std::memory_order_seq_cst) & kWaiters) != 0) wake_waiters();
+  }
+  // Cheaper, and no barrier. Who begins to sleep at this very moment may be overlooked; it looks again after a
+  // millisecond (robust_lock.cc).
+  void unlock_fast() noexcept {
+    const bool waiters = (word_.load(std::memory_order_relaxed) & kWaiters) != 0;
+    word_.store(0, std::memory_order_release);
+    if (waiters) wake_waiters();
   }
 
   // Of this moment; 0 if free.

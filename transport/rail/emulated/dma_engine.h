@@ -17,12 +17,27 @@ namespace tbt::rail::emulated {
 struct HostView {
   NhiSilicon* nhi = nullptr;
   HostMemory* memory = nullptr;  // nullptr: not attached yet
+  std::byte* base = nullptr;     // of the memory
   int interrupt_fd = -1;
 };
 
 void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept;
-// Memory behind [iova, iova + bytes), or nullptr (and a counted fault).
-std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes) noexcept;
+// Memory behind [iova, iova + bytes), or nullptr.
+inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
+  for (const IovaRange& range : host.nhi->iova) {
+    const uint64_t size = range.bytes.load(std::memory_order_acquire);
+    const uint64_t into = iova - range.start.load(std::memory_order_relaxed);
+    if (size < bytes || into > size - bytes) continue;
+    return host.base + range.offset.load(std::memory_order_relaxed) + into;
+  }
+  return nullptr;
+}
+// The same for an access of the device: what is not mapped is a counted fault.
+inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
+  std::byte* const found = find_mapped(host, iova, bytes);
+  if (found == nullptr) host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
+  return found;
+}
 // Sets a bit of the interrupt status, and fires if it is enabled and was not set.
 void raise_interrupt(const HostView& host, uint32_t bit) noexcept;
 
@@ -91,12 +106,20 @@ class DmaEngine {
   [[nodiscard]] bool is_idle() const noexcept;
   void lock_for_reset() noexcept;
   void recover() noexcept;
-  [[nodiscard]] static Ring ring_of(const HostView& host, const RingRegisters& regs) noexcept;
+  // Where a ring was found last time, by the values of its registers.
+  struct FoundRing {
+    uint64_t base = 0;
+    const std::byte* memory = nullptr;
+    Ring ring;
+  };
+  [[nodiscard]] static Ring ring_of(const HostView& host, const RingRegisters& regs,
+                                    FoundRing& found) noexcept;
   void run_at(int64_t now_ns, Care care) noexcept;
   Stop progress(Pass& pass) noexcept;
   [[nodiscard]] bool more_work(Stop stop) const noexcept;
 
   Stop pass_directly(Pass& pass) noexcept;
+  void warm_up_next(const Pass& pass, const Indices& at) noexcept;
   Stop pass_over_cable(Pass& pass) noexcept;
   Stop take_in(Pass& pass) noexcept;
   void put_on_cable(const Frame& frame, const Verdict& verdict, Indices& next) noexcept;
@@ -117,6 +140,7 @@ class DmaEngine {
   DirectionSilicon& direction_;
   QueueSlot* queue_;
   End from_, to_;
+  FoundRing found_tx_, found_rx_;   // under the direction's lock, as everything but this:
   std::atomic<uint32_t> busy_{0};  // how often this process found the engine running
 };
 

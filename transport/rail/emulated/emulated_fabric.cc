@@ -210,6 +210,7 @@ uint32_t EmulatedFabric::cable_of(uint32_t host, uint32_t ordinal) const noexcep
 void EmulatedFabric::attach_host(uint32_t host, HostMemory* memory, int interrupt_fd) noexcept {
   TBT_ASSERT(host < hosts());
   state_->hosts[host].memory = memory;
+  state_->hosts[host].base = memory != nullptr ? memory->base() : nullptr;
   state_->hosts[host].interrupt_fd = interrupt_fd;
   if (memory != nullptr && interrupt_fd >= 0) memory->set_daemon_wake_fd(interrupt_fd);
 }

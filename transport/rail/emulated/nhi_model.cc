@@ -141,7 +141,8 @@ void NhiModel::ring_tx_doorbell(uint32_t hop, uint32_t value) noexcept {
   if (producer >= regs.size.load(std::memory_order_relaxed)) {
     return count_misuse(nhi_, Misuse::kIndexBeyondRing);
   }
-  const uint32_t old = regs.index.exchange(producer, std::memory_order_acq_rel);
+  const uint32_t old = regs.index.load(std::memory_order_relaxed);
+  regs.index.store(producer, std::memory_order_release);
   if (DmaEngine* engine = engines_[hop].tx; engine != nullptr) {
     old == producer ? engine->run_thoroughly() : engine->run();
   }
@@ -157,7 +158,7 @@ void NhiModel::ring_rx_doorbell(uint32_t hop, uint32_t value) noexcept {
   }
   if (posted >= get(regs.size)) return count_misuse(nhi_, Misuse::kIndexBeyondRing);
   const uint32_t old = regs.index.exchange(posted, std::memory_order_seq_cst);
-  regs.primed.store(1, std::memory_order_seq_cst);
+  if (get(regs.primed) == 0) put(regs.primed, 1);
   if (DmaEngine* engine = engines_[hop].rx; engine != nullptr) {
     old == posted ? engine->run_thoroughly() : engine->posted();
   }

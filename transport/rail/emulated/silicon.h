@@ -72,8 +72,9 @@ struct Indices {
   }
 };
 
-// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock.
-struct alignas(64) DirectionSilicon {
+// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock. Two cache
+// lines, because processors fetch them in pairs and the other direction is somebody else's.
+struct alignas(128) DirectionSilicon {
   sys::RobustLock lock;
   std::atomic<uint64_t> indices;   // packed Indices
   std::atomic<uint32_t> stalled;   // frames wait for the receiver to post

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "sys/barrier.h"
 
 namespace tbt::rail::nhi {
 namespace {
@@ -40,7 +41,7 @@ size_t NhiRail::tx_begin(std::span<std::byte*> buffers) noexcept {
   const uint32_t n = std::min(wanted, tx_.room(wanted));
   if (n == 0) {
     bump(state_.tx.full);
-    state_.tx.lock.unlock();
+    state_.tx.lock.unlock_fast();
     return 0;
   }
   for (uint32_t i = 0; i < n; ++i) buffers[i] = tx_.buffer(i);
@@ -64,7 +65,7 @@ void NhiRail::tx_commit(std::span<const TxFrame> frames) noexcept {
     bump(state_.tx.bytes, bytes);
     device_.write32(tx_ring_register(hop_, kRingIndex), tx_.doorbell());
   }
-  state_.tx.lock.unlock();
+  state_.tx.lock.unlock_fast();
 }
 
 // The last holder died before, in or after its doorbell. The head was moved before the doorbell, so frames
@@ -83,7 +84,7 @@ size_t NhiRail::rx_burst(std::span<RxPacket> out) noexcept {
   n += take_inbox(out.subspan(n));  // what it left there before we had the lock
   n += dispatch(out.subspan(n));
   refill();
-  state_.rx.lock.unlock();
+  state_.rx.lock.unlock_fast();
   wake_receivers();
   return n;
 }
@@ -218,7 +219,7 @@ void NhiRail::rx_release(std::span<const RxPacket> packets) noexcept {
   SharedRail::rx_release(packets);
   if (state_.rx.starved.load(std::memory_order_relaxed) == 0 || !lock_rx()) return;
   refill();
-  state_.rx.lock.unlock();
+  state_.rx.lock.unlock_fast();
 }
 
 void NhiRail::repair_rx() noexcept {
@@ -235,11 +236,11 @@ void NhiRail::repair_rx() noexcept {
 void NhiRail::reclaim(SlotId dead) noexcept {
   if (state_.shared.up.load(std::memory_order_relaxed) == 0) return;
   if (state_.tx.lock.lock() == sys::LockOutcome::kOwnerDied) repair_tx();
-  state_.tx.lock.unlock();
+  state_.tx.lock.unlock_fast();
   if (state_.rx.lock.lock() == sys::LockOutcome::kOwnerDied) repair_rx();
   reclaim_buffers(dead);
   refill();
-  state_.rx.lock.unlock();
+  state_.rx.lock.unlock_fast();
   const uint64_t bit = uint64_t{1} << dead;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
   if (before != bit) return;
@@ -253,6 +254,7 @@ bool NhiRail::arm() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
   if ((before & ~bit) == 0) enable_interrupt();
+  sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way round
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
   const bool dry = state_.rx.starved.load(std::memory_order_relaxed) != 0 && rx_.posted() == 0;
   if (!dry && !rx_pending()) return true;
