@@ -1,5 +1,5 @@
-// The generator: its sequence never changes (simulator seeds depend on it), and its derived draws keep
-// their bounds.
+// The generator: its sequence never changes (simulator seeds depend on it), and its derived draws
+// keep their bounds.
 #include "base/rng.h"
 
 #include <gtest/gtest.h>

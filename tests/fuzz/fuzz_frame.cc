@@ -1,6 +1,6 @@
-// Any bytes as what a rail delivers: byte 0 the PDFs of the first frame, byte 1 those of a second one, bytes
-// 2-3 how many of the rest are the second frame. The check would stop nearly every input, so a bit of byte 0
-// asks for it to be made right first.
+// Any bytes as what a rail delivers: byte 0 the PDFs of the first frame, byte 1 those of a second
+// one, bytes 2-3 how many of the rest are the second frame. The check would stop nearly every
+// input, so a bit of byte 0 asks for it to be made right first.
 #include <cstring>
 #include <vector>
 
@@ -35,8 +35,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<std::byte> head(bytes.begin(), bytes.end() - static_cast<ptrdiff_t>(second));
   const std::vector<std::byte> payload(bytes.end() - static_cast<ptrdiff_t>(second), bytes.end());
   if (data[0] & 0x80) mend_check(head, payload);
-  const RawFrame first{head, static_cast<uint8_t>((data[0] >> 3) & 7), static_cast<uint8_t>(data[0] & 7)};
-  const RawFrame rest{payload, static_cast<uint8_t>(data[1] >> 4), static_cast<uint8_t>(data[1] & 15)};
+  const RawFrame first{head, static_cast<uint8_t>((data[0] >> 3) & 7),
+                       static_cast<uint8_t>(data[0] & 7)};
+  const RawFrame rest{payload, static_cast<uint8_t>(data[1] >> 4),
+                      static_cast<uint8_t>(data[1] & 15)};
   TBT_ASSERT(!describe(first, rest).empty());
   FrameView view;
   if (check_frame(first, rest, 0, true, view) != FrameError::kNone) return 0;

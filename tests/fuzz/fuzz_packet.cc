@@ -1,5 +1,6 @@
-// Any bytes as a packet. The first two bytes are the packet's claimed size, so that head frames (whose bytes
-// are only the beginning) are reached too. What is accepted must add up and encode to the same headers.
+// Any bytes as a packet. The first two bytes are the packet's claimed size, so that head frames
+// (whose bytes are only the beginning) are reached too. What is accepted must add up and encode to
+// the same headers.
 #include <array>
 #include <cstring>
 
@@ -27,6 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   // A sender pads as little as it can; a receiver takes any pad, so only then the lengths differ.
   const size_t least = n + ((parsed.payload_bytes + 3) & ~size_t{3});
   TBT_ASSERT(parse_packet(std::span(again).first(n), least, second) == ParseError::kNone);
-  TBT_ASSERT(second.headers.psn == parsed.headers.psn && second.headers.dest_qp == parsed.headers.dest_qp);
+  TBT_ASSERT(second.headers.psn == parsed.headers.psn &&
+             second.headers.dest_qp == parsed.headers.dest_qp);
   return 0;
 }

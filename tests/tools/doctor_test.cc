@@ -1,4 +1,5 @@
-// The doctor's checks on described machines: a folder that looks like the /sys, /dev and /usr of each.
+// The doctor's checks on described machines: a folder that looks like the /sys, /dev and /usr of
+// each.
 #include "tbt/doctor.h"
 
 #include <gtest/gtest.h>

@@ -1,4 +1,5 @@
-// Joining captured frames: whole frames pass, heads wait for their payload, each direction for itself.
+// Joining captured frames: whole frames pass, heads wait for their payload, each direction for
+// itself.
 #include "tbt/frame_joiner.h"
 
 #include <gtest/gtest.h>

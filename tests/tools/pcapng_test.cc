@@ -1,4 +1,5 @@
-// Capture files: the blocks are well formed, and tshark finds interfaces, times, directions and packets.
+// Capture files: the blocks are well formed, and tshark finds interfaces, times, directions and
+// packets.
 #include "tbt/pcapng.h"
 
 #include <gtest/gtest.h>
@@ -86,11 +87,13 @@ class TsharkTest : public ::testing::Test {
   void TearDown() override { unlink(path_); }
 
   std::vector<std::string> lines(const std::string& arguments) {
-    const std::string command = std::string(TBT_TSHARK) + " -n -r " + path_ + " " + arguments + " 2>/dev/null";
+    const std::string command =
+        std::string(TBT_TSHARK) + " -n -r " + path_ + " " + arguments + " 2>/dev/null";
     FILE* pipe = popen(command.c_str(), "r");
     std::string text;
     std::array<char, 4096> buffer{};
-    while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe)) text.append(buffer.data(), n);
+    while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe))
+      text.append(buffer.data(), n);
     EXPECT_EQ(pclose(pipe), 0) << command;
     std::vector<std::string> all;
     std::istringstream in(text);
@@ -104,7 +107,8 @@ class TsharkTest : public ::testing::Test {
 
 TEST_F(TsharkTest, FindsInterfacesTimesAndDirections) {
   const auto found = lines(
-      "-T fields -E separator=, -e frame.interface_name -e frame.time_epoch -e frame.packet_flags_direction"
+      "-T fields -E separator=, -e frame.interface_name -e frame.time_epoch -e "
+      "frame.packet_flags_direction"
       " -e infiniband.bth.psn -e erf.types.type");
   ASSERT_EQ(found.size(), 4u);
   // Directions of the specification: 1 inbound, 2 outbound.
@@ -115,7 +119,8 @@ TEST_F(TsharkTest, FindsInterfacesTimesAndDirections) {
 }
 
 TEST_F(TsharkTest, FindsNothingMalformed) {
-  // Wireshark's guess at RPC over RDMA reads 16 bytes of any RC SEND, and calls shorter ones malformed.
+  // Wireshark's guess at RPC over RDMA reads 16 bytes of any RC SEND, and calls shorter ones
+  // malformed.
   const std::string no_guess = "--disable-heuristic rpcrdma_infiniband ";
   EXPECT_TRUE(lines(no_guess + "-Y _ws.malformed").empty());
   EXPECT_EQ(lines(no_guess + "-Y infiniband.bth").size(), 4u);

@@ -13,8 +13,9 @@ using testing::ExactBytes;
 using testing::sample_hello;
 
 std::vector<ControlMessage> samples() {
-  return {sample_hello(), Refuse{.version = 1, .reason = 1}, Heartbeat{.incarnation = 1, .sequence = 2},
-          Bye{.incarnation = 3}, ProcessGone{.slot = 1, .first = 2, .count = 3, .lid = 4}};
+  return {sample_hello(), Refuse{.version = 1, .reason = 1},
+          Heartbeat{.incarnation = 1, .sequence = 2}, Bye{.incarnation = 3},
+          ProcessGone{.slot = 1, .first = 2, .count = 3, .lid = 4}};
 }
 
 ControlError decode(std::span<const std::byte> bytes) {
@@ -30,7 +31,8 @@ ControlError with_byte(const ControlMessage& message, size_t at, int value) {
 }
 
 // Offsets in a Hello with the five-letter name of sample_hello(), docs/wire.md.
-constexpr size_t kIncarnationAt = 12, kCableAt = 44, kNameLengthAt = 45, kPortCountAt = 46, kReservedAt = 47;
+constexpr size_t kIncarnationAt = 12, kCableAt = 44, kNameLengthAt = 45, kPortCountAt = 46,
+                 kReservedAt = 47;
 constexpr size_t kNameAt = 48, kFirstPortAt = 53, kSecondPortAt = kFirstPortAt + 4 + 16;
 
 TEST(ControlMalformed, EveryTruncationIsTruncated) {
@@ -65,7 +67,8 @@ TEST(ControlMalformed, EveryOtherVersionIsUnknownSaveInARefusal) {
   for (const ControlMessage& message : samples()) {
     const bool refusal = std::holds_alternative<Refuse>(message);
     for (size_t at : {2u, 3u}) {
-      EXPECT_EQ(with_byte(message, at, 9), refusal ? ControlError::kNone : ControlError::kUnknownVersion);
+      EXPECT_EQ(with_byte(message, at, 9),
+                refusal ? ControlError::kNone : ControlError::kUnknownVersion);
     }
   }
 }
@@ -76,7 +79,8 @@ TEST(ControlMalformed, UndefinedFlagsAreRefused) {
         std::holds_alternative<Hello>(message) || std::holds_alternative<Heartbeat>(message);
     for (int flags = 1; flags < 256; ++flags) {
       const bool legal = may_reply && flags == 1;
-      EXPECT_EQ(with_byte(message, 1, flags), legal ? ControlError::kNone : ControlError::kBadField);
+      EXPECT_EQ(with_byte(message, 1, flags),
+                legal ? ControlError::kNone : ControlError::kBadField);
     }
   }
 }
@@ -99,13 +103,13 @@ TEST(ControlMalformed, HelloFieldsOutOfRangeAreRefused) {
 
 TEST(ControlMalformed, PortFieldsOutOfRangeAreRefused) {
   const Hello m = sample_hello();
-  EXPECT_EQ(with_byte(m, kFirstPortAt + 1, 0), ControlError::kBadField);       // LID 0
-  EXPECT_EQ(with_byte(m, kFirstPortAt, 0xc0), ControlError::kBadField);        // multicast LID
-  EXPECT_EQ(with_byte(m, kFirstPortAt + 2, 15), ControlError::kBadField);      // no such cable
-  EXPECT_EQ(with_byte(m, kFirstPortAt + 3, 0), ControlError::kBadField);       // no GID: the rest shifts
-  EXPECT_EQ(with_byte(m, kSecondPortAt + 3, 5), ControlError::kTruncated);     // more GIDs than bytes
-  EXPECT_EQ(with_byte(m, kSecondPortAt + 1, 64), ControlError::kBadField);     // the first port's LID
-  EXPECT_EQ(with_byte(m, kSecondPortAt + 2, 0xff), ControlError::kBadField);   // a second aggregate
+  EXPECT_EQ(with_byte(m, kFirstPortAt + 1, 0), ControlError::kBadField);   // LID 0
+  EXPECT_EQ(with_byte(m, kFirstPortAt, 0xc0), ControlError::kBadField);    // multicast LID
+  EXPECT_EQ(with_byte(m, kFirstPortAt + 2, 15), ControlError::kBadField);  // no such cable
+  EXPECT_EQ(with_byte(m, kFirstPortAt + 3, 0), ControlError::kBadField);  // no GID: the rest shifts
+  EXPECT_EQ(with_byte(m, kSecondPortAt + 3, 5), ControlError::kTruncated);  // more GIDs than bytes
+  EXPECT_EQ(with_byte(m, kSecondPortAt + 1, 64), ControlError::kBadField);  // the first port's LID
+  EXPECT_EQ(with_byte(m, kSecondPortAt + 2, 0xff), ControlError::kBadField);  // a second aggregate
 }
 
 TEST(ControlMalformed, APortWithFiveGidsIsRefused) {

@@ -53,7 +53,8 @@ TEST(Control, TheLongestHelloFits) {
   m.ports.clear();
   for (uint8_t i = 0; i < kPortsMax; ++i) {
     const auto cable = static_cast<uint8_t>(i == 0 ? 0xff : i - 1);
-    m.ports.push_back({.lid = static_cast<uint16_t>(64 + i), .cable = cable,
+    m.ports.push_back({.lid = static_cast<uint16_t>(64 + i),
+                       .cable = cable,
                        .gids = std::vector<GidBytes>(kGidsPerPortMax)});
   }
   EXPECT_LE(encode_control(m).size(), kControlMessageMax);
@@ -71,7 +72,8 @@ TEST(Control, SmallMessagesHaveTheirBytes) {
 }
 
 TEST(Control, SmallMessagesComeBackAsTheyWent) {
-  const auto heartbeat = decoded<Heartbeat>(Heartbeat{.incarnation = 7, .sequence = ~0ull, .reply = false});
+  const auto heartbeat =
+      decoded<Heartbeat>(Heartbeat{.incarnation = 7, .sequence = ~0ull, .reply = false});
   EXPECT_EQ(heartbeat.incarnation, 7u);
   EXPECT_EQ(heartbeat.sequence, ~0ull);
   EXPECT_FALSE(heartbeat.reply);

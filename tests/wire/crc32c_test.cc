@@ -1,4 +1,5 @@
-// CRC32C against published answers and against a bit-by-bit statement of the polynomial, for every form.
+// CRC32C against published answers and against a bit-by-bit statement of the polynomial, for every
+// form.
 #include "wire/crc32c.h"
 
 #include <gtest/gtest.h>

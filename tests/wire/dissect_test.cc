@@ -22,8 +22,10 @@ std::string text_of(uint8_t opcode, uint32_t payload) {
 
 TEST(Dissect, NamesTheFieldsOfAPacket) {
   EXPECT_EQ(text_of(0x05, 64),
-            "rc send only imm qp 0x123456 psn 16702650 ack-req solicited imm 0x31323334 lid 65->129 64 B");
-  EXPECT_EQ(text_of(0x11, 0), "rc ack qp 0x123456 psn 16702650 ack-req solicited ack msn 43981 lid 65->129");
+            "rc send only imm qp 0x123456 psn 16702650 ack-req solicited imm 0x31323334 lid "
+            "65->129 64 B");
+  EXPECT_EQ(text_of(0x11, 0),
+            "rc ack qp 0x123456 psn 16702650 ack-req solicited ack msn 43981 lid 65->129");
 }
 
 TEST(Dissect, NamesTheNaks) {
@@ -55,7 +57,8 @@ TEST(Dissect, ControlMessagesAreNamed) {
 TEST(Dissect, DamageIsSaid) {
   auto frame = build_frame(build_packet(sample_headers(0x04, false), 8), {}, 0, 7);
   frame[20] ^= std::byte{1};
-  EXPECT_EQ(describe(RawFrame{frame, kSofPacket, kEofWhole}, {}), "bad frame: bad check (sof 1 eof 1, 40 B)");
+  EXPECT_EQ(describe(RawFrame{frame, kSofPacket, kEofWhole}, {}),
+            "bad frame: bad check (sof 1 eof 1, 40 B)");
 }
 
 TEST(Dissect, AnyBytesGetALine) {
@@ -65,7 +68,8 @@ TEST(Dissect, AnyBytesGetALine) {
     for (std::byte& b : body) b = static_cast<std::byte>(rng.next());
     const bool control = rng.below(2) == 0;
     const testing::ExactBytes frame(build_frame(body, {}, 0, 0));
-    const RawFrame raw{frame.span(), control ? kSofControl : kSofPacket, control ? kEofControl : kEofWhole};
+    const RawFrame raw{frame.span(), control ? kSofControl : kSofPacket,
+                       control ? kEofControl : kEofWhole};
     EXPECT_FALSE(describe(raw, {}).empty());
   }
 }

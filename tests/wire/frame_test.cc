@@ -1,4 +1,5 @@
-// Frames: what check_frame lets in, and that every single flipped bit of a checked frame is noticed.
+// Frames: what check_frame lets in, and that every single flipped bit of a checked frame is
+// noticed.
 #include "wire/frame.h"
 
 #include <gtest/gtest.h>
@@ -27,14 +28,16 @@ RawFrame head(std::span<const std::byte> bytes) { return {bytes, kSofPacket, kEo
 RawFrame payload(std::span<const std::byte> bytes) { return {bytes, kSofPayload, kEofPayload}; }
 RawFrame control(std::span<const std::byte> bytes) { return {bytes, kSofControl, kEofControl}; }
 
-FrameError check(const RawFrame& first, const RawFrame& second = {}, uint32_t tag = kTag, bool any = false) {
+FrameError check(const RawFrame& first, const RawFrame& second = {}, uint32_t tag = kTag,
+                 bool any = false) {
   FrameView view;
   return check_frame(first, second, tag, any, view);
 }
 
 TEST(Frame, HeaderHasItsBytes) {
   std::array<std::byte, 8> bytes{};
-  encode_frame_header({.version = 1, .flags = 1, .length = 0x0203, .tag = 0x04050607}, bytes.data());
+  encode_frame_header({.version = 1, .flags = 1, .length = 0x0203, .tag = 0x04050607},
+                      bytes.data());
   const std::array<std::byte, 8> expected{std::byte{1}, std::byte{1}, std::byte{2}, std::byte{3},
                                           std::byte{4}, std::byte{5}, std::byte{6}, std::byte{7}};
   EXPECT_EQ(bytes, expected);
@@ -120,7 +123,8 @@ TEST(Frame, OversizeFramesAreRefused) {
   ASSERT_EQ(frame.size(), 4097u);
   EXPECT_EQ(check(whole(frame)), FrameError::kBadLength);
   const auto data = counting(4097);
-  EXPECT_EQ(check(head(build_frame(counting(36), data, 0, kTag)), payload(data)), FrameError::kBadLength);
+  EXPECT_EQ(check(head(build_frame(counting(36), data, 0, kTag)), payload(data)),
+            FrameError::kBadLength);
 }
 
 TEST(Frame, EveryForeignPdfIsRefused) {

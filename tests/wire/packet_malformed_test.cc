@@ -1,5 +1,5 @@
-// Packets that are cut short, lie about their length or bear a version we do not know are refused, and
-// nothing outside the given bytes is read (the buffers are exact heap allocations).
+// Packets that are cut short, lie about their length or bear a version we do not know are refused,
+// and nothing outside the given bytes is read (the buffers are exact heap allocations).
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -60,7 +60,8 @@ TEST(PacketMalformed, CutWithAMatchingLrhIsTruncated) {
     for (size_t n = kLrhBytes; n < whole.size(); n += 4) {
       ExactBytes cut{std::span(whole).first(n)};
       base::store_be<uint16_t>(cut.writable().data() + 4, static_cast<uint16_t>((n + 4) / 4));
-      EXPECT_EQ(parse(cut.span(), n), ParseError::kTruncated) << opcode_info(opcode).name << " at " << n;
+      EXPECT_EQ(parse(cut.span(), n), ParseError::kTruncated)
+          << opcode_info(opcode).name << " at " << n;
     }
   }
 }

@@ -87,9 +87,10 @@ TEST(Packet, GlobalDatagramHasTheBytesOfTheIba) {
 TEST(Packet, AtomicsHaveTheBytesOfTheIba) {
   PacketHeaders h = sample_headers(static_cast<uint8_t>(Opcode::kRcCmpSwap), false);
   h.migreq = false;
-  EXPECT_EQ(build_packet(h, 0), from_hex("00 52 0081 000d 0041"
-                                         "13 80 ffff 00 123456 80 fedcba"
-                                         "1122334455667788 cafe0123 0102030405060708 1112131415161718"));
+  EXPECT_EQ(build_packet(h, 0),
+            from_hex("00 52 0081 000d 0041"
+                     "13 80 ffff 00 123456 80 fedcba"
+                     "1122334455667788 cafe0123 0102030405060708 1112131415161718"));
   h = sample_headers(static_cast<uint8_t>(Opcode::kRcAtomicAck), false);
   h.solicited = h.ack_req = false;
   EXPECT_EQ(build_packet(h, 0), from_hex("00 52 0081 0009 0041"

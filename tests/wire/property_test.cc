@@ -1,5 +1,5 @@
-// Properties over generated inputs: encode and parse are inverse to each other from both sides, and whatever
-// comes in is answered without reading outside it.
+// Properties over generated inputs: encode and parse are inverse to each other from both sides, and
+// whatever comes in is answered without reading outside it.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -12,11 +12,14 @@ namespace {
 
 using testing::ExactBytes;
 
-std::span<const std::byte> as_span(const std::vector<uint8_t>& v) { return std::as_bytes(std::span(v)); }
+std::span<const std::byte> as_span(const std::vector<uint8_t>& v) {
+  return std::as_bytes(std::span(v));
+}
 
 PacketHeaders arbitrary_headers() {
   const auto opcodes = testing::known_opcodes();
-  PacketHeaders h = testing::sample_headers(*rc::gen::elementOf(opcodes), *rc::gen::arbitrary<bool>());
+  PacketHeaders h =
+      testing::sample_headers(*rc::gen::elementOf(opcodes), *rc::gen::arbitrary<bool>());
   h.sl = *rc::gen::inRange<uint8_t>(0, 16);
   h.dlid = *rc::gen::arbitrary<uint16_t>();
   h.slid = *rc::gen::arbitrary<uint16_t>();
@@ -43,7 +46,8 @@ TEST(PacketProperty, EncodingWhatWasParsedGivesTheSameBytes) {
     std::array<std::byte, kMaxHeaderBytes> again{};
     const size_t n = encode_headers(parsed.headers, parsed.payload_bytes, again);
     RC_ASSERT(n == parsed.header_bytes);
-    RC_ASSERT(std::equal(again.begin(), again.begin() + static_cast<long>(n), bytes.span().begin()));
+    RC_ASSERT(
+        std::equal(again.begin(), again.begin() + static_cast<long>(n), bytes.span().begin()));
   }));
 }
 
@@ -58,11 +62,13 @@ TEST(PacketProperty, AnyBytesAreAnsweredAndAcceptedSizesAddUp) {
   }));
 }
 
-// Random bytes seldom pass the first checks; a good packet with a few changed bytes gets much further.
+// Random bytes seldom pass the first checks; a good packet with a few changed bytes gets much
+// further.
 TEST(PacketProperty, ChangedPacketsAreAnsweredAndAcceptedSizesAddUp) {
   EXPECT_TRUE(rc::check("parse is total near good packets", [] {
     const PacketHeaders h = arbitrary_headers();
-    auto bytes = testing::build_packet(h, h.is(kOpPayload) ? *rc::gen::inRange<uint32_t>(0, 16) : 0);
+    auto bytes =
+        testing::build_packet(h, h.is(kOpPayload) ? *rc::gen::inRange<uint32_t>(0, 16) : 0);
     const auto changes = *rc::gen::inRange(1, 5);
     for (int i = 0; i < changes; ++i) {
       bytes[*rc::gen::inRange<size_t>(0, bytes.size())] = std::byte{*rc::gen::arbitrary<uint8_t>()};

@@ -1,5 +1,5 @@
-// What the tests of this room share: every opcode, headers with recognisable values, exact-size heap copies
-// (so that the address sanitizer sees a read of one byte too many).
+// What the tests of this room share: every opcode, headers with recognisable values, exact-size
+// heap copies (so that the address sanitizer sees a read of one byte too many).
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,8 @@ namespace tbt::wire::testing {
 inline std::vector<uint8_t> known_opcodes() {
   std::vector<uint8_t> opcodes;
   for (int i = 0; i < 256; ++i) {
-    if (opcode_info(static_cast<uint8_t>(i)).name != nullptr) opcodes.push_back(static_cast<uint8_t>(i));
+    if (opcode_info(static_cast<uint8_t>(i)).name != nullptr)
+      opcodes.push_back(static_cast<uint8_t>(i));
   }
   return opcodes;
 }
@@ -29,7 +30,8 @@ inline std::vector<uint8_t> known_opcodes() {
 // A copy without slack: no byte before or after it belongs to the allocation.
 class ExactBytes {
  public:
-  explicit ExactBytes(std::span<const std::byte> from) : data_(new std::byte[from.size()]), size_(from.size()) {
+  explicit ExactBytes(std::span<const std::byte> from)
+      : data_(new std::byte[from.size()]), size_(from.size()) {
     std::copy(from.begin(), from.end(), data_.get());
   }
   [[nodiscard]] std::span<const std::byte> span() const { return {data_.get(), size_}; }
@@ -98,8 +100,9 @@ inline void append_check(std::vector<std::byte>& frame, uint32_t check) {
 }
 
 // A frame around `body`; `length` and the check also count `payload` if it is given.
-inline std::vector<std::byte> build_frame(std::span<const std::byte> body, std::span<const std::byte> payload,
-                                          uint8_t flags, uint32_t tag) {
+inline std::vector<std::byte> build_frame(std::span<const std::byte> body,
+                                          std::span<const std::byte> payload, uint8_t flags,
+                                          uint32_t tag) {
   std::vector<std::byte> frame(kFrameHeaderBytes);
   FrameHeader header;
   header.flags = flags;

@@ -1,6 +1,6 @@
-// Stock Wireshark reads our packets: a capture file with one packet of every opcode is given to tshark, which
-// must find the opcode, the addresses and the extension headers in it and call nothing malformed.
-// Exits with 77 (skipped) where there is no tshark.
+// Stock Wireshark reads our packets: a capture file with one packet of every opcode is given to
+// tshark, which must find the opcode, the addresses and the extension headers in it and call
+// nothing malformed. Exits with 77 (skipped) where there is no tshark.
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,8 +20,8 @@ namespace {
 using testing::build_packet;
 using testing::sample_headers;
 
-// Wireshark 4.0 knows no LINKTYPE_INFINIBAND (247) in capture files; what it reads is InfiniBand packets in
-// ERF records (16 bytes before each packet, docs/wire.md).
+// Wireshark 4.0 knows no LINKTYPE_INFINIBAND (247) in capture files; what it reads is InfiniBand
+// packets in ERF records (16 bytes before each packet, docs/wire.md).
 constexpr uint32_t kLinkTypeErf = 197;
 constexpr uint8_t kErfInfiniband = 21;
 constexpr uint8_t kErfVaryingLength = 4;
@@ -83,11 +83,13 @@ class Capture {
   // One string per packet: the asked fields, separated by commas.
   std::vector<std::string> fields(const std::string& names) const {
     const std::string command = std::string(TBT_TSHARK) + " -n -r " + path_ +
-                                " -T fields -E separator=, -E occurrence=f" + names + " 2>/dev/null";
+                                " -T fields -E separator=, -E occurrence=f" + names +
+                                " 2>/dev/null";
     FILE* pipe = popen(command.c_str(), "r");
     std::string text;
     std::array<char, 4096> buffer{};
-    while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe)) text.append(buffer.data(), n);
+    while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe))
+      text.append(buffer.data(), n);
     EXPECT_EQ(pclose(pipe), 0) << command;
     std::vector<std::string> lines;
     std::istringstream in(text);
@@ -99,7 +101,8 @@ class Capture {
   std::string path_;
 };
 
-// The fields that FindsTheExtensionHeadersOfEveryOpcode asks for, as tshark prints the values of samples.h.
+// The fields that FindsTheExtensionHeadersOfEveryOpcode asks for, as tshark prints the values of
+// samples.h.
 std::string expected_extensions(const Packet& p) {
   const uint32_t flags = opcode_info(p.opcode).flags;
   std::string line;
@@ -118,13 +121,14 @@ TEST(Tshark, FindsTheFieldsOfEveryOpcode) {
   const auto all = packets();
   const Capture capture(pcap_of(all));
   const auto lines = capture.fields(
-      " -e infiniband.bth.opcode -e infiniband.lrh.dlid -e infiniband.lrh.slid -e infiniband.bth.psn"
+      " -e infiniband.bth.opcode -e infiniband.lrh.dlid -e infiniband.lrh.slid -e "
+      "infiniband.bth.psn"
       " -e infiniband.bth.destqp -e infiniband.bth.padcnt");
   ASSERT_EQ(lines.size(), all.size());
   for (size_t i = 0; i < all.size(); ++i) {
     const uint32_t pad = testing::padded(all[i].payload) - all[i].payload;
-    EXPECT_EQ(lines[i], std::to_string(all[i].opcode) + ",129,65," + std::to_string(0xfedcba) + ",0x123456," +
-                            std::to_string(pad))
+    EXPECT_EQ(lines[i], std::to_string(all[i].opcode) + ",129,65," + std::to_string(0xfedcba) +
+                            ",0x123456," + std::to_string(pad))
         << i;
   }
 }
@@ -150,7 +154,8 @@ TEST(Tshark, FindsTheCheckInThePlaceOfTheIcrc) {
   ASSERT_EQ(lines.size(), all.size());
   for (size_t i = 0; i < all.size(); ++i) {
     char expected[16];
-    const uint32_t check = crc32c(build_packet(sample_headers(all[i].opcode, all[i].grh), all[i].payload));
+    const uint32_t check =
+        crc32c(build_packet(sample_headers(all[i].opcode, all[i].grh), all[i].payload));
     std::snprintf(expected, sizeof expected, "0x%08x", check);
     // It does not dissect our own opcodes beyond the BTH.
     const bool ours = opcode_has(all[i].opcode, kOpControl);
@@ -166,7 +171,8 @@ TEST(Tshark, CallsNothingMalformed) {
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_EQ(lines[i].rfind("erf:infiniband", 0), 0u) << lines[i];
     EXPECT_EQ(lines[i].find("alformed"), std::string::npos) << lines[i];
-    EXPECT_EQ(lines[i].substr(lines[i].find(',')), ",,") << opcode_info(all[i].opcode).name << lines[i];
+    EXPECT_EQ(lines[i].substr(lines[i].find(',')), ",,")
+        << opcode_info(all[i].opcode).name << lines[i];
   }
 }
 

@@ -1,5 +1,6 @@
-// Control messages to bytes and back. One `legal` function per message serves both directions: what the
-// decoder lets in is exactly what the encoder may put out, so decode and encode are inverse to each other.
+// Control messages to bytes and back. One `legal` function per message serves both directions: what
+// the decoder lets in is exactly what the encoder may put out, so decode and encode are inverse to
+// each other.
 #include "wire/control.h"
 
 #include <algorithm>
@@ -39,7 +40,8 @@ class Writer {
   std::vector<std::byte> bytes_;
 };
 
-// Reads past the end yield zeros and set `truncated`, which is looked at once, before anything is believed.
+// Reads past the end yield zeros and set `truncated`, which is looked at once, before anything is
+// believed.
 class Reader {
  public:
   explicit Reader(std::span<const std::byte> bytes) : rest_(bytes) {}
@@ -99,7 +101,9 @@ bool legal(const Hello& m) {
   return m.incarnation != 0 && m.cable < kPortsMax - 1 && host_name_is_legal(m.host_name) &&
          ports_are_legal(m.ports);
 }
-bool legal(const Refuse& m) { return m.reason >= kRefuseVersion && m.reason <= kRefuseDuplicateLid; }
+bool legal(const Refuse& m) {
+  return m.reason >= kRefuseVersion && m.reason <= kRefuseDuplicateLid;
+}
 bool legal(const Heartbeat& m) { return m.incarnation != 0; }
 bool legal(const Bye& m) { return m.incarnation != 0; }
 bool legal(const ProcessGone& m) {
@@ -227,7 +231,8 @@ ControlError decode_as(Reader& r, T message, ControlMessage& out) {
   return error;
 }
 
-// Sets the reply flag and the version where the message has them; false if a flag is set that it has not.
+// Sets the reply flag and the version where the message has them; false if a flag is set that it
+// has not.
 bool take_start(uint8_t type, uint8_t flags, Hello& hello, Heartbeat& heartbeat) {
   const bool may_reply = type == kHello || type == kHeartbeat;
   if ((flags & ~(may_reply ? kFlagReply : 0)) != 0) return false;
@@ -266,21 +271,31 @@ ControlError decode_control(std::span<const std::byte> bytes, ControlMessage& ou
   Heartbeat heartbeat;
   if (!take_start(type, flags, hello, heartbeat)) return ControlError::kBadField;
   switch (type) {
-    case kHello: return decode_as(r, std::move(hello), out);
-    case kRefuse: return decode_as(r, Refuse{.version = version, .reason = 0}, out);
-    case kHeartbeat: return decode_as(r, heartbeat, out);
-    case kBye: return decode_as(r, Bye{}, out);
-    default: return decode_as(r, ProcessGone{}, out);
+    case kHello:
+      return decode_as(r, std::move(hello), out);
+    case kRefuse:
+      return decode_as(r, Refuse{.version = version, .reason = 0}, out);
+    case kHeartbeat:
+      return decode_as(r, heartbeat, out);
+    case kBye:
+      return decode_as(r, Bye{}, out);
+    default:
+      return decode_as(r, ProcessGone{}, out);
   }
 }
 
 const char* control_error_name(ControlError error) noexcept {
   switch (error) {
-    case ControlError::kNone: return "none";
-    case ControlError::kTruncated: return "truncated";
-    case ControlError::kUnknownType: return "unknown type";
-    case ControlError::kBadField: return "bad field";
-    case ControlError::kUnknownVersion: return "unknown version";
+    case ControlError::kNone:
+      return "none";
+    case ControlError::kTruncated:
+      return "truncated";
+    case ControlError::kUnknownType:
+      return "unknown type";
+    case ControlError::kBadField:
+      return "bad field";
+    case ControlError::kUnknownVersion:
+      return "unknown version";
   }
   return "?";
 }
@@ -292,7 +307,8 @@ bool host_name_is_legal(std::string_view name) noexcept {
 
 uint32_t session_tag(uint64_t incarnation_a, uint64_t incarnation_b) noexcept {
   const auto [low, high] = std::minmax(incarnation_a, incarnation_b);
-  // Two rounds of a 64-bit finalizer (multiply, xor-shift): every bit of both reaches every bit of the tag.
+  // Two rounds of a 64-bit finalizer (multiply, xor-shift): every bit of both reaches every bit of
+  // the tag.
   uint64_t z = low * 0x9e3779b97f4a7c15ULL;
   z = (z ^ (z >> 32)) + high;
   z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;

@@ -1,9 +1,10 @@
 // Three implementations of CRC32C, chosen at the first call by what the machine has.
 //
-// The x86 crc32 instruction takes three cycles but one can start in each, so long buffers are cut into three
-// streams whose states are joined afterwards: appending N zero bytes to a message multiplies its CRC by
-// x^(8N) modulo the polynomial, which is linear and so four table lookups for a fixed N. Copying rides along
-// in the same loop (template parameter), since the bytes are in a register anyway.
+// The x86 crc32 instruction takes three cycles but one can start in each, so long buffers are cut
+// into three streams whose states are joined afterwards: appending N zero bytes to a message
+// multiplies its CRC by x^(8N) modulo the polynomial, which is linear and so four table lookups for
+// a fixed N. Copying rides along in the same loop (template parameter), since the bytes are in a
+// register anyway.
 #include "wire/crc32c.h"
 
 #include <array>
@@ -23,7 +24,8 @@ namespace tbt::wire {
 namespace {
 
 // `to` is written only by the copying forms.
-using Function = uint32_t (*)(uint32_t state, std::byte* to, const std::byte* from, size_t n) noexcept;
+using Function = uint32_t (*)(uint32_t state, std::byte* to, const std::byte* from,
+                              size_t n) noexcept;
 using Table = std::array<std::array<uint32_t, 256>, 4>;
 
 constexpr uint32_t kPolynomial = 0x82f63b78;
@@ -147,8 +149,8 @@ bool machine_has_crc() noexcept { return __builtin_cpu_supports("sse4.2") != 0; 
 #elif defined(__aarch64__) && defined(__linux__)
 
 template <bool kCopy>
-__attribute__((target("+crc"))) uint32_t run_hardware(uint32_t state, std::byte* to, const std::byte* from,
-                                                      size_t n) noexcept {
+__attribute__((target("+crc"))) uint32_t run_hardware(uint32_t state, std::byte* to,
+                                                      const std::byte* from, size_t n) noexcept {
   for (; n >= 8; n -= 8, from += 8) {
     const auto word = base::load<uint64_t>(from);
     if constexpr (kCopy) {
@@ -177,8 +179,8 @@ bool machine_has_crc() noexcept { return false; }
 
 #endif
 
-// The pointers start at a function that replaces them: nothing runs when the library is loaded, and every
-// thread that races here stores the same value.
+// The pointers start at a function that replaces them: nothing runs when the library is loaded, and
+// every thread that races here stores the same value.
 template <bool kCopy>
 uint32_t choose(uint32_t state, std::byte* to, const std::byte* from, size_t n) noexcept;
 

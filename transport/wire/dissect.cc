@@ -21,8 +21,8 @@ __attribute__((format(printf, 2, 3))) void add(std::string& text, const char* fo
 }
 
 void add_aeth(std::string& text, const PacketHeaders& h) {
-  static constexpr const char* kNaks[] = {"psn sequence error", "invalid request", "remote access error",
-                                          "remote operational error"};
+  static constexpr const char* kNaks[] = {"psn sequence error", "invalid request",
+                                          "remote access error", "remote operational error"};
   const uint8_t value = aeth_value(h.syndrome);
   switch (aeth_kind(h.syndrome)) {
     case AethKind::kAck:
@@ -32,9 +32,15 @@ void add_aeth(std::string& text, const PacketHeaders& h) {
         add(text, " ack credits %u", value);
       }
       break;
-    case AethKind::kRnrNak: add(text, " rnr nak timer %u", value); break;
-    case AethKind::kNak: add(text, " nak %s", value < 4 ? kNaks[value] : "unknown"); break;
-    case AethKind::kReserved: add(text, " syndrome 0x%02x", h.syndrome); break;
+    case AethKind::kRnrNak:
+      add(text, " rnr nak timer %u", value);
+      break;
+    case AethKind::kNak:
+      add(text, " nak %s", value < 4 ? kNaks[value] : "unknown");
+      break;
+    case AethKind::kReserved:
+      add(text, " syndrome 0x%02x", h.syndrome);
+      break;
   }
   add(text, " msn %u", h.msn);
 }
@@ -44,7 +50,8 @@ void add_ext(std::string& text, const PacketHeaders& h) {
   if (h.is(kOpReth)) add(text, " va 0x%" PRIx64 " rkey 0x%x length %u", h.va, h.rkey, h.dma_length);
   if (h.is(kOpAtomicEth)) {
     add(text, " va 0x%" PRIx64 " rkey 0x%x swap/add %" PRIu64, h.va, h.rkey, h.swap_add);
-    if (h.opcode == static_cast<uint8_t>(Opcode::kRcCmpSwap)) add(text, " compare %" PRIu64, h.compare);
+    if (h.opcode == static_cast<uint8_t>(Opcode::kRcCmpSwap))
+      add(text, " compare %" PRIu64, h.compare);
   }
   if (h.is(kOpAeth)) add_aeth(text, h);
   if (h.is(kOpAtomicAckEth)) add(text, " result %" PRIu64, h.atomic_result);
@@ -59,12 +66,15 @@ struct ControlText {
   std::string& text;
 
   void operator()(const Hello& m) const {
-    add(text, "hello%s version %u host %s cable %u incarnation 0x%" PRIx64 " peer 0x%" PRIx64 " lid",
+    add(text,
+        "hello%s version %u host %s cable %u incarnation 0x%" PRIx64 " peer 0x%" PRIx64 " lid",
         m.reply ? " reply" : "", m.version, m.host_name.c_str(), m.cable, m.incarnation,
         m.peer_incarnation);
     for (const PortIdentity& port : m.ports) add(text, " %u", port.lid);
   }
-  void operator()(const Refuse& m) const { add(text, "refuse version %u reason %u", m.version, m.reason); }
+  void operator()(const Refuse& m) const {
+    add(text, "refuse version %u reason %u", m.version, m.reason);
+  }
   void operator()(const Heartbeat& m) const {
     add(text, "heartbeat%s %" PRIu64 " incarnation 0x%" PRIx64, m.reply ? " reply" : "", m.sequence,
         m.incarnation);
@@ -114,7 +124,8 @@ std::string describe(const RawFrame& head, const RawFrame& payload) {
   }
   if (head.sof == kSofControl) return describe_control(view.bytes);
   ParsedPacket packet;
-  const ParseError error = parse_packet(view.bytes, view.bytes.size() + view.payload.size(), packet);
+  const ParseError error =
+      parse_packet(view.bytes, view.bytes.size() + view.payload.size(), packet);
   if (error == ParseError::kNone) return describe(packet);
   std::string text = "bad packet: ";
   add(text, "%s (%zu B)", parse_error_name(error), view.bytes.size() + view.payload.size());

@@ -1,4 +1,5 @@
-// One line of text for a frame, for traces and `tbt dump`: "rc send only imm qp 0x4001 psn 7 ack-req 64 B".
+// One line of text for a frame, for traces and `tbt dump`:
+// "rc send only imm qp 0x4001 psn 7 ack-req imm 0x1 lid 64->128 64 B".
 #pragma once
 
 #include <string>

@@ -1,5 +1,6 @@
-// Frame header and the checks on what a rail delivered. The order of the checks is that of docs/wire.md:
-// shape, version, length, check, and only then the tag, so that a damaged tag counts as damage.
+// Frame header and the checks on what a rail delivered. The order of the checks is that of
+// docs/wire.md: shape, version, length, check, and only then the tag, so that a damaged tag counts
+// as damage.
 #include "wire/frame.h"
 
 #include "base/bytes.h"
@@ -46,8 +47,8 @@ FrameHeader decode_frame_header(const std::byte* in) noexcept {
   return header;
 }
 
-FrameError check_frame(const RawFrame& head, const RawFrame& payload, uint32_t tag, bool accept_any_tag,
-                       FrameView& out) noexcept {
+FrameError check_frame(const RawFrame& head, const RawFrame& payload, uint32_t tag,
+                       bool accept_any_tag, FrameView& out) noexcept {
   if (!shape_is_legal(head, payload)) return FrameError::kBadPdf;
   const size_t size = head.bytes.size();
   if (size < kFrameHeaderBytes + kCheckBytes) return FrameError::kTruncated;
@@ -67,13 +68,20 @@ FrameError check_frame(const RawFrame& head, const RawFrame& payload, uint32_t t
 
 const char* frame_error_name(FrameError error) noexcept {
   switch (error) {
-    case FrameError::kNone: return "none";
-    case FrameError::kTruncated: return "truncated";
-    case FrameError::kBadVersion: return "bad version";
-    case FrameError::kBadPdf: return "bad pdf";
-    case FrameError::kBadLength: return "bad length";
-    case FrameError::kStaleTag: return "stale tag";
-    case FrameError::kBadCheck: return "bad check";
+    case FrameError::kNone:
+      return "none";
+    case FrameError::kTruncated:
+      return "truncated";
+    case FrameError::kBadVersion:
+      return "bad version";
+    case FrameError::kBadPdf:
+      return "bad pdf";
+    case FrameError::kBadLength:
+      return "bad length";
+    case FrameError::kStaleTag:
+      return "stale tag";
+    case FrameError::kBadCheck:
+      return "bad check";
   }
   return "?";
 }

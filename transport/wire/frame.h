@@ -1,13 +1,15 @@
-// The native frame: how an InfiniBand packet, or a message between two hosts, stands in Thunderbolt frames.
+// The native frame: how an InfiniBand packet, or a message between two hosts, stands in Thunderbolt
+// frames.
 //
-//   whole   SOF 1 EOF 1   [frame header 8][LRH .. ext][payload][pad][check 4]              <= 4096 B
+//   whole   SOF 1 EOF 1   [frame header 8][LRH .. ext][payload][pad][check 4]
 //   head    SOF 1 EOF 2   [frame header 8][LRH .. ext][check 4]     followed directly by:
-//   payload SOF 3 EOF 3   [payload][pad]                                                   <= 4096 B
+//   payload SOF 3 EOF 3   [payload][pad]
 //   control SOF 4 EOF 4   [frame header 8][message][check 4]
 //
-// The check is CRC32C over everything before it and, when kFlagPayloadChecked is set, over payload and pad
-// too; big endian. The tag is the low 32 bits of the session that the two hosts agreed on in their hello, so
-// a frame of an earlier incarnation is dropped. docs/wire.md is normative.
+// Each is at most 4096 bytes.
+// The check is CRC32C over everything before it and, when kFlagPayloadChecked is set, over payload
+// and pad too; big endian. The tag is the low 32 bits of the session that the two hosts agreed on
+// in their hello, so a frame of an earlier incarnation is dropped. docs/wire.md is normative.
 #pragma once
 
 #include <cstddef>
@@ -36,20 +38,29 @@ enum FrameFlags : uint8_t { kFlagPayloadChecked = 1 };
 struct FrameHeader {
   uint8_t version = kFrameVersion;  // byte 0
   uint8_t flags = 0;                // byte 1
-  uint16_t length = 0;              // bytes 2-3: packet (LRH to pad) or message, without header and check
-  uint32_t tag = 0;                 // bytes 4-7
+  uint16_t length = 0;  // bytes 2-3: packet (LRH to pad) or message, without header and check
+  uint32_t tag = 0;     // bytes 4-7
 };
 
 void encode_frame_header(const FrameHeader& header, std::byte* out) noexcept;
 FrameHeader decode_frame_header(const std::byte* in) noexcept;
 
-enum class FrameError : uint8_t { kNone, kTruncated, kBadVersion, kBadPdf, kBadLength, kStaleTag, kBadCheck };
+enum class FrameError : uint8_t {
+  kNone,
+  kTruncated,
+  kBadVersion,
+  kBadPdf,
+  kBadLength,
+  kStaleTag,
+  kBadCheck
+};
 const char* frame_error_name(FrameError error) noexcept;
 
 // A received frame or pair of frames, checked. The spans point into the frames.
 struct FrameView {
   FrameHeader header;
-  std::span<const std::byte> bytes;    // packet from LRH (whole frame: to the pad; head: to the last header), or message
+  // Packet from the LRH (whole frame: to the pad; head: to the last header), or message.
+  std::span<const std::byte> bytes;
   std::span<const std::byte> payload;  // of the payload frame, with pad; empty otherwise
 };
 
@@ -59,9 +70,10 @@ struct RawFrame {
   uint8_t eof = 0;
 };
 
-// Checks one whole or control frame, or a head with its payload frame (`payload.bytes` empty otherwise).
-// `tag` is the session's; frames with another are kStaleTag unless `accept_any_tag` (hello needs that).
-FrameError check_frame(const RawFrame& head, const RawFrame& payload, uint32_t tag, bool accept_any_tag,
-                       FrameView& out) noexcept;
+// Checks one whole or control frame, or a head with its payload frame (`payload.bytes` empty
+// otherwise). `tag` is the session's; frames with another are kStaleTag unless `accept_any_tag`
+// (hello needs that).
+FrameError check_frame(const RawFrame& head, const RawFrame& payload, uint32_t tag,
+                       bool accept_any_tag, FrameView& out) noexcept;
 
 }  // namespace tbt::wire

@@ -1,5 +1,5 @@
-// The table behind opcode.h, one line per opcode in numerical order. The extension headers' sizes are
-// summed from the flags, so that a line cannot contradict itself.
+// The table behind opcode.h, one line per opcode in numerical order. The extension headers' sizes
+// are summed from the flags, so that a line cannot contradict itself.
 #include "wire/opcode.h"
 
 #include <array>
@@ -54,7 +54,8 @@ constexpr Row kRows[] = {
     {Opcode::kRcReadResponseLast, "rc read response last", kReadResponse | kLast | kOpAeth},
     {Opcode::kRcReadResponseOnly, "rc read response only", kReadResponse | kOnly | kOpAeth},
     {Opcode::kRcAck, "rc ack", kOpResponse | kOnly | kOpAeth},
-    {Opcode::kRcAtomicAck, "rc atomic ack", kOpResponse | kOpAtomic | kOnly | kOpAeth | kOpAtomicAckEth},
+    {Opcode::kRcAtomicAck, "rc atomic ack",
+     kOpResponse | kOpAtomic | kOnly | kOpAeth | kOpAtomicAckEth},
     {Opcode::kRcCmpSwap, "rc compare swap", kAtomicRequest},
     {Opcode::kRcFetchAdd, "rc fetch add", kAtomicRequest},
     {Opcode::kRcSendLastInv, "rc send last inv", kSend | kLast | kOpIeth},

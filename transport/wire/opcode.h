@@ -1,6 +1,7 @@
-// The BTH opcode table: for every opcode of RC, UC and UD what it is and which headers follow the BTH,
-// as data (IBTA vol. 1, table 35 "OpCode field"; the kernel keeps the same table in rxe_opcode.c).
-// Three manufacturer-specific opcodes (0xC0-0xC2) carry our own queue-pair control messages; docs/wire.md.
+// The BTH opcode table: for every opcode of RC, UC and UD what it is and which headers follow the
+// BTH, as data (IBTA vol. 1, table 35 "OpCode field"; the kernel keeps the same table in
+// rxe_opcode.c). Three manufacturer-specific opcodes (0xC0-0xC2) carry our own queue-pair control
+// messages; docs/wire.md.
 #pragma once
 
 #include <cstddef>
@@ -53,15 +54,15 @@ enum class Opcode : uint8_t {
 
 // Properties of an opcode; a bit set.
 enum OpcodeFlags : uint32_t {
-  kOpRequest = 1u << 0,    // requester -> responder
-  kOpResponse = 1u << 1,   // responder -> requester
+  kOpRequest = 1u << 0,   // requester -> responder
+  kOpResponse = 1u << 1,  // responder -> requester
   kOpSend = 1u << 2,
   kOpWrite = 1u << 3,
-  kOpRead = 1u << 4,       // read request or read response
-  kOpAtomic = 1u << 5,     // atomic request or atomic acknowledge
-  kOpStart = 1u << 6,      // FIRST or ONLY
-  kOpEnd = 1u << 7,        // LAST or ONLY
-  kOpPayload = 1u << 8,    // may carry payload
+  kOpRead = 1u << 4,     // read request or read response
+  kOpAtomic = 1u << 5,   // atomic request or atomic acknowledge
+  kOpStart = 1u << 6,    // FIRST or ONLY
+  kOpEnd = 1u << 7,      // LAST or ONLY
+  kOpPayload = 1u << 8,  // may carry payload
   kOpReth = 1u << 9,
   kOpAeth = 1u << 10,
   kOpAtomicEth = 1u << 11,
@@ -69,13 +70,13 @@ enum OpcodeFlags : uint32_t {
   kOpImm = 1u << 13,
   kOpIeth = 1u << 14,
   kOpDeth = 1u << 15,
-  kOpControl = 1u << 16,   // ours: a QpControl body follows the BTH
+  kOpControl = 1u << 16,  // ours: a QpControl body follows the BTH
 };
 
 struct OpcodeInfo {
   const char* name = nullptr;  // nullptr: not an opcode we know
   uint32_t flags = 0;
-  uint8_t ext_bytes = 0;       // extension headers after the BTH
+  uint8_t ext_bytes = 0;  // extension headers after the BTH
 };
 
 // Never fails: an unknown opcode yields an entry with name == nullptr and no flags.
@@ -85,7 +86,8 @@ inline bool opcode_has(uint8_t opcode, uint32_t flags) noexcept {
   return (opcode_info(opcode).flags & flags) == flags;
 }
 
-// The transport service in the opcode's three high bits: 0 RC, 1 UC, 3 UD, 6 and 7 manufacturer specific.
+// The transport service in the opcode's three high bits: 0 RC, 1 UC, 3 UD, 6 and 7 manufacturer
+// specific.
 constexpr uint8_t opcode_service(uint8_t opcode) noexcept { return opcode >> 5; }
 
 }  // namespace tbt::wire

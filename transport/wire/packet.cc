@@ -1,5 +1,6 @@
-// Headers to bytes and back. Every length is compared once, before the loads that it permits; from there on
-// the code only branches on the opcode's flags (one table line), so that a packet costs a few nanoseconds.
+// Headers to bytes and back. Every length is compared once, before the loads that it permits; from
+// there on the code only branches on the opcode's flags (one table line), so that a packet costs a
+// few nanoseconds.
 #include "wire/packet.h"
 
 #include "base/assert.h"
@@ -16,7 +17,8 @@ constexpr uint8_t kLnhBth = 2;
 constexpr uint8_t kLnhGrh = 3;
 constexpr uint8_t kGrhIpVersion = 6;
 constexpr uint8_t kGrhNextHeader = 0x1b;
-// The ICRC is not sent (the frame's check stands in its place) but the IBA's length fields count it.
+// The ICRC is not sent (the frame's check stands in its place) but the IBA's length fields count
+// it.
 constexpr uint32_t kIcrcBytes = 4;
 constexpr uint32_t k24Bits = 0xffffff;
 
@@ -31,7 +33,8 @@ void put_lrh(const PacketHeaders& h, size_t packet_bytes, std::byte* p) noexcept
 void put_grh(const Grh& g, size_t packet_bytes, std::byte* p) noexcept {
   store_be<uint32_t>(p, (uint32_t{kGrhIpVersion} << 28) | (uint32_t{g.traffic_class} << 20) |
                             (g.flow_label & 0xfffff));
-  store_be<uint16_t>(p + 4, static_cast<uint16_t>(packet_bytes - kLrhBytes - kGrhBytes + kIcrcBytes));
+  store_be<uint16_t>(p + 4,
+                     static_cast<uint16_t>(packet_bytes - kLrhBytes - kGrhBytes + kIcrcBytes));
   p[6] = std::byte{kGrhNextHeader};
   p[7] = static_cast<std::byte>(g.hop_limit);
   std::memcpy(p + 8, g.sgid.data(), g.sgid.size());
@@ -166,7 +169,8 @@ ParseError parse_link(std::span<const std::byte> bytes, size_t packet_bytes, Pac
   const uint8_t lnh = second & 3;
   if (lnh != kLnhBth && lnh != kLnhGrh) return ParseError::kBadLink;
   const size_t words = load_be<uint16_t>(p + 4) & 0x7ff;
-  if (words * 4 != packet_bytes + kIcrcBytes || bytes.size() > packet_bytes) return ParseError::kBadLength;
+  if (words * 4 != packet_bytes + kIcrcBytes || bytes.size() > packet_bytes)
+    return ParseError::kBadLength;
   h.sl = second >> 4;
   h.dlid = load_be<uint16_t>(p + 2);
   h.slid = load_be<uint16_t>(p + 6);
@@ -182,7 +186,8 @@ ParseError parse_link(std::span<const std::byte> bytes, size_t packet_bytes, Pac
 
 }  // namespace
 
-size_t encode_headers(const PacketHeaders& headers, uint32_t payload_bytes, std::span<std::byte> out) noexcept {
+size_t encode_headers(const PacketHeaders& headers, uint32_t payload_bytes,
+                      std::span<std::byte> out) noexcept {
   const OpcodeInfo& info = opcode_info(headers.opcode);
   TBT_DCHECK(info.name != nullptr && out.size() >= kMaxHeaderBytes);
   TBT_DCHECK(payload_bytes == 0 || (info.flags & kOpPayload) != 0);
@@ -202,7 +207,8 @@ size_t encode_headers(const PacketHeaders& headers, uint32_t payload_bytes, std:
   return header_bytes;
 }
 
-ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes, ParsedPacket& out) noexcept {
+ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes,
+                        ParsedPacket& out) noexcept {
   PacketHeaders& h = out.headers;
   size_t used = 0;
   const ParseError error = parse_link(bytes, packet_bytes, h, used);
@@ -228,12 +234,18 @@ ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes, P
 
 const char* parse_error_name(ParseError error) noexcept {
   switch (error) {
-    case ParseError::kNone: return "none";
-    case ParseError::kTruncated: return "truncated";
-    case ParseError::kBadLength: return "bad length";
-    case ParseError::kBadVersion: return "bad version";
-    case ParseError::kBadLink: return "bad link header";
-    case ParseError::kUnknownOpcode: return "unknown opcode";
+    case ParseError::kNone:
+      return "none";
+    case ParseError::kTruncated:
+      return "truncated";
+    case ParseError::kBadLength:
+      return "bad length";
+    case ParseError::kBadVersion:
+      return "bad version";
+    case ParseError::kBadLink:
+      return "bad link header";
+    case ParseError::kUnknownOpcode:
+      return "unknown opcode";
   }
   return "?";
 }

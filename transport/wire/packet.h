@@ -1,8 +1,9 @@
 // InfiniBand packet headers as one value type, and the two functions between it and bytes.
 //
-// A packet on a native rail is LRH, optional GRH, BTH, extension headers, payload, pad. Bit layouts are
-// those of IBTA vol. 1 (LRH 7.7, GRH 8.3, BTH 9.2, RETH/AETH/AtomicETH/ImmDt/IETH/DETH 9.3); all fields
-// here are in host order except where said. The check that ends the packet belongs to frame.h.
+// A packet on a native rail is LRH, optional GRH, BTH, extension headers, payload, pad. Bit layouts
+// are those of IBTA vol. 1 (LRH 7.7, GRH 8.3, BTH 9.2, RETH/AETH/AtomicETH/ImmDt/IETH/DETH 9.3);
+// all fields here are in host order except where said. The check that ends the packet belongs to
+// frame.h.
 #pragma once
 
 #include <array>
@@ -60,18 +61,18 @@ struct PacketHeaders {
   uint8_t opcode = 0;
   bool solicited = false;
   bool migreq = true;
-  uint8_t pad = 0;          // set by encode_headers from the payload size; filled in by parse
+  uint8_t pad = 0;  // set by encode_headers from the payload size; filled in by parse
   uint16_t pkey = 0xffff;
-  uint32_t dest_qp = 0;     // 24 bits
+  uint32_t dest_qp = 0;  // 24 bits
   bool ack_req = false;
-  uint32_t psn = 0;         // 24 bits
+  uint32_t psn = 0;  // 24 bits
   // RETH
   uint64_t va = 0;
-  uint32_t rkey = 0;        // also the key of an IETH
+  uint32_t rkey = 0;  // also the key of an IETH
   uint32_t dma_length = 0;
   // AETH
   uint8_t syndrome = 0;
-  uint32_t msn = 0;         // 24 bits
+  uint32_t msn = 0;  // 24 bits
   // AtomicETH (va and rkey above) and AtomicAckETH
   uint64_t swap_add = 0;
   uint64_t compare = 0;
@@ -80,23 +81,26 @@ struct PacketHeaders {
   uint32_t imm_be = 0;
   // DETH
   uint32_t qkey = 0;
-  uint32_t src_qp = 0;      // 24 bits; also the sender's QPN in a QpControl body
-  // QpControl body (our opcodes 0xC0-0xC2): src_qp above, then three words whose meaning wire.md gives
+  uint32_t src_qp = 0;  // 24 bits; also the sender's QPN in a QpControl body
+  // QpControl body (our opcodes 0xC0-0xC2): src_qp above, then three words whose meaning wire.md
+  // gives
   std::array<uint32_t, 3> control{};
 
   [[nodiscard]] bool is(uint32_t flags) const noexcept { return opcode_has(opcode, flags); }
 };
 
-// Writes LRH to the last extension header for a payload of `payload_bytes` (LRH length and BTH pad are
-// computed) and returns the number of bytes written. `out` must hold kMaxHeaderBytes; the opcode must be known.
-size_t encode_headers(const PacketHeaders& headers, uint32_t payload_bytes, std::span<std::byte> out) noexcept;
+// Writes LRH to the last extension header for a payload of `payload_bytes` (LRH length and BTH pad
+// are computed) and returns the number of bytes written. `out` must hold kMaxHeaderBytes; the
+// opcode must be known.
+size_t encode_headers(const PacketHeaders& headers, uint32_t payload_bytes,
+                      std::span<std::byte> out) noexcept;
 
 enum class ParseError : uint8_t {
   kNone,
-  kTruncated,      // the bytes end inside a header
-  kBadLength,      // LRH length disagrees with the bytes, or pad exceeds the payload
-  kBadVersion,     // LVer, GRH IPVer or BTH TVer not what the IBA says
-  kBadLink,        // LNH says the packet is raw
+  kTruncated,   // the bytes end inside a header
+  kBadLength,   // LRH length disagrees with the bytes, or pad exceeds the payload
+  kBadVersion,  // LVer, GRH IPVer or BTH TVer not what the IBA says
+  kBadLink,     // LNH says the packet is raw
   kUnknownOpcode,
 };
 const char* parse_error_name(ParseError error) noexcept;
@@ -107,10 +111,11 @@ struct ParsedPacket {
   uint32_t payload_bytes = 0;  // without pad
 };
 
-// Parses the headers at the start of `bytes`. `packet_bytes` is the size of the whole packet, headers to
-// pad. `bytes` is all of it, or exactly its headers (a head frame); anything between is kBadLength. Reads
-// nothing outside `bytes`. Extension fields that the opcode has not, and the GRH without has_grh, keep what
-// `out` held.
-ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes, ParsedPacket& out) noexcept;
+// Parses the headers at the start of `bytes`. `packet_bytes` is the size of the whole packet,
+// headers to pad. `bytes` is all of it, or exactly its headers (a head frame); anything between is
+// kBadLength. Reads nothing outside `bytes`. Extension fields that the opcode has not, and the GRH
+// without has_grh, keep what `out` held.
+ParseError parse_packet(std::span<const std::byte> bytes, size_t packet_bytes,
+                        ParsedPacket& out) noexcept;
 
 }  // namespace tbt::wire
