@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "rail/buffer_pool.h"
+#include "sys/monotonic_clock.h"
 #include "world.h"
 
 namespace tbt::rail::test {
@@ -62,6 +63,7 @@ void receive_something(Rail& rail, Tally& tally) {
   for (;;) {
     for (Rail* rail : {cable.get(), loopback.get()}) {
       for (uint32_t i = rng.below(4); i > 0; --i) send_something(*rail, rng);
+      rail->advance(sys::monotonic_now().ns);
       receive_something(*rail, tally);
       if (rng.below(50) == 0 && rail->arm()) rail->disarm();
     }
@@ -75,7 +77,8 @@ int batches() {
   return text != nullptr ? std::atoi(text) : 12;
 }
 
-class Killing : public ::testing::Test {
+// Over the ideal cable frames go from ring to ring; over the other one they stand on the cable in between.
+class Killing : public ::testing::TestWithParam<int64_t> {
  protected:
   Killing() : world_(config()) {
     void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -94,9 +97,12 @@ class Killing : public ::testing::Test {
     munmap(tally_, 4096);
   }
 
-  static WorldConfig config() {
+  WorldConfig config() {
     WorldConfig c;
     c.host = {.cables = 1, .ring_entries = 32, .rx_buffers = 128};
+    c.fabric.cables = {{0, 1, 0, 0}};
+    c.fabric.params.resize(1);
+    c.fabric.params[0].latency_ns = GetParam();
     return c;
   }
 
@@ -132,6 +138,7 @@ class Killing : public ::testing::Test {
 
   void drain() {
     for (uint32_t h = 0; h < 2; ++h) {
+      cable_[h]->advance(sys::monotonic_now().ns);
       receive_something(*cable_[h], *tally_);
       receive_something(*loopback_[h], *tally_);
     }
@@ -162,6 +169,7 @@ class Killing : public ::testing::Test {
       uint32_t got = 0;
       for (uint32_t i = 0; i < 500; ++i) {
         ASSERT_TRUE(send(*cable_[h], kDaemonSlot, i)) << "host " << h << " frame " << i;
+        cable_[h]->advance(sys::monotonic_now().ns + GetParam());
         for (const uint32_t n : receive(*cable_[1 - h])) ASSERT_EQ(n, got++);
       }
       EXPECT_EQ(got, 500u);
@@ -176,7 +184,7 @@ class Killing : public ::testing::Test {
   uint32_t dead_holders_ = 0;
 };
 
-TEST_F(Killing, AtRandomPointsLosesNoBufferAndNoLock) {
+TEST_P(Killing, AtRandomPointsLosesNoBufferAndNoLock) {
   Rng rng(7);
   for (int batch = 0; batch < batches(); ++batch) {
     for (uint32_t h = 0; h < 2; ++h) {
@@ -210,6 +218,9 @@ TEST_F(Killing, AtRandomPointsLosesNoBufferAndNoLock) {
   EXPECT_EQ(world_.fabric->counters(0).misuse, 0u) << world_.fabric->counters(0).last_misuse;
   EXPECT_EQ(world_.fabric->counters(1).misuse, 0u) << world_.fabric->counters(1).last_misuse;
 }
+
+INSTANTIATE_TEST_SUITE_P(OverTheIdealCable, Killing, ::testing::Values(0));
+INSTANTIATE_TEST_SUITE_P(OverACableWithLatency, Killing, ::testing::Values(20000));
 
 }  // namespace
 }  // namespace tbt::rail::test

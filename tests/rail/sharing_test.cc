@@ -197,6 +197,25 @@ TEST(Sharing, ADeadPollerDoesNotKeepTheInterruptOff) {
   EXPECT_EQ(world.fabric->counters(1).interrupts, 1u);
 }
 
+TEST(Sharing, WhoReceivesNeedsNoInterruptUntilItArmsOrCloses) {
+  World world;
+  auto a = world.open(0, 1);
+  auto b = world.open(1, 1);
+  auto daemon = world.open(1, kDaemonSlot);
+  const auto interrupts = [&] { return world.fabric->counters(1).interrupts; };
+  ASSERT_TRUE(daemon->arm());
+  ASSERT_TRUE(send(*a, 1, 1));
+  EXPECT_EQ(interrupts(), 1u) << "nobody polls";
+  EXPECT_EQ(receive(*b).size(), 1u);
+  ASSERT_TRUE(daemon->arm());
+  ASSERT_TRUE(send(*a, 1, 2));
+  EXPECT_EQ(interrupts(), 1u) << "slot 1 does";
+  EXPECT_EQ(receive(*b).size(), 1u);
+  b.reset();
+  ASSERT_TRUE(send(*a, kDaemonSlot, 3));
+  EXPECT_EQ(interrupts(), 2u);
+}
+
 TEST(Sharing, SixtyFourSlotsShareARing) {
   WorldConfig c;
   c.host = {.cables = 1, .ring_entries = 256, .rx_buffers = 768};

@@ -32,6 +32,10 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
   capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true};
 }
 
+NhiRail::~NhiRail() {
+  if (polling_) stop_polling(slot_);
+}
+
 // ---- sending
 
 size_t NhiRail::tx_begin(std::span<std::byte*> buffers) noexcept {
@@ -77,6 +81,7 @@ void NhiRail::repair_tx() noexcept {
 // ---- receiving
 
 size_t NhiRail::rx_burst(std::span<RxPacket> out) noexcept {
+  if (!polling_) disarm();
   size_t n = take_inbox(out);
   if (n == out.size()) return n;
   if (!rx_.ready() && state_.rx.starved.load(std::memory_order_relaxed) == 0) return n;
@@ -241,17 +246,23 @@ void NhiRail::reclaim(SlotId dead) noexcept {
   reclaim_buffers(dead);
   refill();
   state_.rx.lock.unlock_fast();
-  const uint64_t bit = uint64_t{1} << dead;
-  const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
-  if (before != bit) return;
-  enable_interrupt();  // it was the last one to poll: the others count on the interrupt
-  if (rx_.ready()) memory_.wake_for_interrupt();
+  stop_polling(dead);
 }
 
 // ---- interrupts
 
+// A process has gone. If it was the last one to poll, the others count on the interrupt from now on.
+void NhiRail::stop_polling(SlotId slot) noexcept {
+  const uint64_t bit = uint64_t{1} << slot;
+  if (state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst) != bit) return;
+  enable_interrupt();
+  sys::full_barrier();
+  if (rx_.ready()) memory_.wake_for_interrupt();
+}
+
 bool NhiRail::arm() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
+  polling_ = false;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
   if ((before & ~bit) == 0) enable_interrupt();
   sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way round
@@ -275,6 +286,7 @@ void NhiRail::disarm() noexcept {
 // True if this process is the first one to poll.
 bool NhiRail::disable_interrupt() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
+  polling_ = true;
   if (state_.shared.pollers.fetch_or(bit, std::memory_order_seq_cst) != 0) return false;
   const uint32_t at = rx_bit();
   device_.write32(kRegInterruptMaskClear + at / 32 * 4, 1u << (at % 32));

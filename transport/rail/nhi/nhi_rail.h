@@ -5,8 +5,10 @@
 // it, its own to its caller, others to their inboxes. What stood in our inbox before is delivered first, so
 // the order of the ring is kept for every slot.
 //
-// Interrupts: a process that polls has its bit in `pollers`. The last one to clear its bit enables the ring's
-// interrupt; the first one to set it again disables it. So a host with a polling process pays for none.
+// Interrupts: a process that polls (has called rx_burst or disarm since its last arm) has its bit in
+// `pollers`. The last one to clear its bit enables the ring's interrupt; the first one to set it again
+// disables it. So a host with a polling process pays for none. Who stops polling without arming leaves the
+// others to their time-outs until it dies or its rail is closed.
 #pragma once
 
 #include "rail/nhi/pci_device.h"
@@ -19,6 +21,7 @@ class NhiRail final : public SharedRail {
  public:
   NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId slot,
           Classifier classify) noexcept;
+  ~NhiRail() override;
 
   size_t tx_begin(std::span<std::byte*> buffers) noexcept override;
   void tx_commit(std::span<const TxFrame> frames) noexcept override;
@@ -56,6 +59,7 @@ class NhiRail final : public SharedRail {
   void wire_interrupt() noexcept;
   void enable_interrupt() noexcept;
   bool disable_interrupt() noexcept;
+  void stop_polling(SlotId slot) noexcept;
   [[nodiscard]] uint32_t rx_bit() const noexcept { return hop_count_ + hop_; }
   bool take_interrupt_status() noexcept;
 
@@ -66,6 +70,7 @@ class NhiRail final : public SharedRail {
   const uint32_t hop_count_;
   uint32_t reserved_ = 0;        // by tx_begin
   uint32_t lock_misses_ = 0;     // of the receive lock, in a row
+  bool polling_ = false;         // our bit in `pollers`
 };
 
 }  // namespace tbt::rail::nhi
