@@ -10,8 +10,10 @@
 #include "forward.h"
 #include "objects.h"
 
-// Exported since rdma-core 64 (IBVERBS_1.17); older headers do not declare them.
+// Exported since rdma-core 59 (IBVERBS_1.15) and 64 (IBVERBS_1.17); older headers do not declare them.
+struct ibv_mr_init_attr;
 struct ibv_buf;
+TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* attr);
 TBT_VERB void* ibv_alloc_buf(ibv_pd* pd, size_t size, ibv_buf** buf);
 TBT_VERB void ibv_free_buf(ibv_buf* buf);
 TBT_VERB ibv_mr* ibv_reg_buf_mr(ibv_pd* pd, ibv_buf* buf, void* addr, size_t length, int access);
@@ -43,6 +45,16 @@ ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova, un
   mr->rkey = mr->impl->rkey();
   return mr.release();
 }
+
+// The members of ibv_mr_init_attr that ordinary memory needs; it continues with descriptors and hints.
+struct MrInitAttr {
+  size_t length;
+  int access;
+  uint64_t comp_mask;
+  uint64_t iova;
+  void* addr;
+};
+enum MrInitMask : uint64_t { kMrIova = 1 << 0, kMrAddr = 1 << 1, kMrBuffer = 1 << 5 };
 
 // What a re-registration asks for: the old values where its flags do not say otherwise.
 struct Registration {
@@ -134,6 +146,18 @@ TBT_VERB ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* addr, size_t length, uint64_t
 TBT_VERB ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* addr, size_t length, uint64_t iova, unsigned int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova2, nullptr, pd, addr, length, iova, access);
   return register_memory(pd, addr, length, iova, access);
+}
+
+TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* init_attr) {
+  if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_ex, nullptr, pd, init_attr);
+  const auto& attr = *reinterpret_cast<const MrInitAttr*>(init_attr);
+  // A buffer of ibv_alloc_buf is ordinary memory; dma-bufs and steering hints we do not have.
+  if ((attr.comp_mask & ~uint64_t{kMrIova | kMrAddr | kMrBuffer}) != 0) return fail(EOPNOTSUPP);
+  if ((attr.comp_mask & kMrAddr) == 0) return fail(EINVAL);
+  const bool has_iova = (attr.comp_mask & kMrIova) != 0;
+  return register_memory(pd, attr.addr, attr.length,
+                         has_iova ? attr.iova : reinterpret_cast<uintptr_t>(attr.addr),
+                         static_cast<unsigned int>(attr.access));
 }
 
 TBT_VERB ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova, int fd,

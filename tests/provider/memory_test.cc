@@ -65,16 +65,46 @@ TEST_F(MemoryTest, ReregistrationKeepsWhatIsNotChanged) {
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
 }
 
-// Programs for rdma-core 64 and later call these; the real library here may be older.
+// Programs for later releases of rdma-core call these; the real library here may be older.
 template <typename Function>
-Function newer_verb(const char* name) {
-  return reinterpret_cast<Function>(dlvsym(RTLD_DEFAULT, name, "IBVERBS_1.17"));
+Function newer_verb(const char* name, const char* version) {
+  return reinterpret_cast<Function>(dlvsym(RTLD_DEFAULT, name, version));
+}
+
+TEST_F(MemoryTest, RegistrationByAttributesTakesMemoryAndRefusesDescriptors) {
+  struct Attr {
+    size_t length;
+    int access;
+    uint64_t comp_mask;
+    uint64_t iova;
+    void* addr;
+    int fd;
+    uint64_t fd_offset;
+    void* dmah;
+  };
+  const auto reg_mr_ex = newer_verb<ibv_mr* (*)(ibv_pd*, Attr*)>("ibv_reg_mr_ex", "IBVERBS_1.15");
+  ASSERT_NE(reg_mr_ex, nullptr);
+  char memory[64];
+  Attr attr{.length = sizeof memory, .access = IBV_ACCESS_REMOTE_READ, .comp_mask = 1 | 2, .iova = 0x7000,
+            .addr = memory, .fd = -1, .fd_offset = 0, .dmah = nullptr};
+  ibv_mr* mr = reg_mr_ex(pd, &attr);
+  ASSERT_NE(mr, nullptr);
+  EXPECT_EQ(control().registrations.back().iova, 0x7000u);
+  EXPECT_EQ(control().registrations.back().addr, memory);
+  EXPECT_EQ(ibv_dereg_mr(mr), 0);
+  attr.comp_mask = 1 | 4 | 8;  // a dma-buf
+  errno = 0;
+  EXPECT_EQ(reg_mr_ex(pd, &attr), nullptr);
+  EXPECT_EQ(errno, EOPNOTSUPP);
+  attr.comp_mask = 1;  // nothing to register
+  EXPECT_EQ(reg_mr_ex(pd, &attr), nullptr);
+  EXPECT_EQ(errno, EINVAL);
 }
 
 TEST_F(MemoryTest, BuffersCanBeRegisteredAndFreed) {
-  const auto alloc_buf = newer_verb<void* (*)(ibv_pd*, size_t, ibv_buf**)>("ibv_alloc_buf");
-  const auto reg_buf_mr = newer_verb<ibv_mr* (*)(ibv_pd*, ibv_buf*, void*, size_t, int)>("ibv_reg_buf_mr");
-  const auto free_buf = newer_verb<void (*)(ibv_buf*)>("ibv_free_buf");
+  const auto alloc_buf = newer_verb<void* (*)(ibv_pd*, size_t, ibv_buf**)>("ibv_alloc_buf", "IBVERBS_1.17");
+  const auto reg_buf_mr = newer_verb<ibv_mr* (*)(ibv_pd*, ibv_buf*, void*, size_t, int)>("ibv_reg_buf_mr", "IBVERBS_1.17");
+  const auto free_buf = newer_verb<void (*)(ibv_buf*)>("ibv_free_buf", "IBVERBS_1.17");
   ASSERT_TRUE(alloc_buf != nullptr && reg_buf_mr != nullptr && free_buf != nullptr);
   ibv_buf* buf = nullptr;
   void* memory = alloc_buf(pd, 10000, &buf);
