@@ -1,0 +1,83 @@
+// Keys and what they allow (conformance C-100, C-101).
+#include "verbs/mr_table.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <unordered_map>
+
+namespace tbt::verbs {
+namespace {
+
+struct Fixture : testing::Test {
+  Rng rng{1};
+  MrTable table;
+  ProtectionDomain pd, other_pd;
+  std::byte memory[256];
+
+  uint32_t add(uint32_t access, uint64_t iova = 0x1000, uint64_t length = 256) {
+    return table.insert({0, access, &pd, iova, length, memory}, rng)->key;
+  }
+  KeyError look(uint32_t key, uint64_t va, uint64_t length, uint32_t access, ProtectionDomain* domain = nullptr) {
+    KeyError why{};
+    table.translate(key, domain == nullptr ? &pd : domain, va, length, access, why);
+    return why;
+  }
+};
+
+using MrTableTest = Fixture;
+
+TEST_F(MrTableTest, TranslatesInsideTheRegion) {
+  const uint32_t key = add(kAccessRemoteRead);
+  KeyError why{};
+  EXPECT_EQ(table.translate(key, &pd, 0x1010, 16, kAccessRemoteRead, why), memory + 0x10);
+  EXPECT_EQ(why, KeyError::kNone);
+}
+
+TEST_F(MrTableTest, RefusesEachKindOfMisuseByName) {
+  const uint32_t key = add(kAccessRemoteRead);
+  EXPECT_EQ(look(key + 1, 0x1000, 1, 0), KeyError::kUnknownKey);
+  EXPECT_EQ(look(key, 0x1000, 1, 0, &other_pd), KeyError::kWrongPd);
+  EXPECT_EQ(look(key, 0x1000, 1, kAccessRemoteWrite), KeyError::kNoAccess);
+  EXPECT_EQ(look(key, 0x0fff, 1, 0), KeyError::kOutOfRange);
+  EXPECT_EQ(look(key, 0x1000, 257, 0), KeyError::kOutOfRange);
+  EXPECT_EQ(look(key, 0x10ff, 2, 0), KeyError::kOutOfRange);
+}
+
+TEST_F(MrTableTest, RangeChecksDoNotWrap) {
+  const uint32_t key = add(kAccessRemoteRead, UINT64_MAX - 255);
+  EXPECT_EQ(look(key, UINT64_MAX, 2, 0), KeyError::kOutOfRange);
+  EXPECT_EQ(look(key, UINT64_MAX - 255, UINT64_MAX, 0), KeyError::kOutOfRange);
+  EXPECT_EQ(look(key, UINT64_MAX - 255, 256, 0), KeyError::kNone);
+}
+
+TEST_F(MrTableTest, AnErasedKeyIsUnknownAndItsNeighboursStay) {
+  std::unordered_map<uint32_t, bool> keys;
+  for (int i = 0; i < 2000; ++i) keys[add(0)] = true;
+  ASSERT_EQ(keys.size(), 2000u) << "keys repeat";
+  int n = 0;
+  for (auto& [key, alive] : keys) {
+    if (n++ % 3 != 0) continue;
+    table.erase(key);
+    alive = false;
+  }
+  for (const auto& [key, alive] : keys) EXPECT_EQ(table.find(key) != nullptr, alive);
+}
+
+TEST(MrTableProperty, AnyAccessOutsideTheRangeFails) {
+  rc::check([](uint64_t iova, uint16_t length, uint64_t va, uint16_t bytes) {
+    RC_PRE(length > 0);
+    iova = std::min(iova, UINT64_MAX - length);
+    Rng rng(7);
+    MrTable table;
+    ProtectionDomain pd;
+    std::byte base{};
+    const uint32_t key = table.insert({0, 0, &pd, iova, length, &base}, rng)->key;
+    KeyError why{};
+    const bool inside = va >= iova && bytes <= length && va - iova <= static_cast<uint64_t>(length - bytes);
+    RC_ASSERT((table.translate(key, &pd, va, bytes, 0, why) != nullptr) == inside);
+  });
+}
+
+}  // namespace
+}  // namespace tbt::verbs
