@@ -251,6 +251,22 @@ TEST(Link, AddressesThatAreNotMappedAreRefused) {
   EXPECT_EQ(receive(*b), std::vector<uint32_t>{2});
 }
 
+TEST(Link, ARingThatIsNoLongerMappedIsNotTouched) {
+  World world;
+  auto a = world.open(0, 1);
+  auto b = world.open(1, 1);
+  ASSERT_TRUE(send(*a, 1, 1));
+  const uint64_t iova = RailMemory::rail(*world.memories[1], 0).shared.iova;
+  const uint64_t bytes = RailMemory::dma_bytes(*world.memories[1]);
+  ASSERT_TRUE(world.devices[1]->dma_unmap(iova, bytes));
+  ASSERT_TRUE(send(*a, 1, 2));
+  EXPECT_GT(world.fabric->counters(1).dma_faults, 0u);
+  EXPECT_EQ(receive(*b), std::vector<uint32_t>{1});
+  ASSERT_TRUE(world.devices[1]->dma_map(RailMemory::dma_offset(*world.memories[1], 0), bytes));
+  ASSERT_TRUE(send(*a, 1, 3));
+  EXPECT_EQ(receive(*b), (std::vector<uint32_t>{2, 3})) << "it waited at the sender";
+}
+
 TEST(Link, AnUnmappedSendBufferIsNotSent) {
   World world;
   auto a = world.open(0, 1);

@@ -134,6 +134,9 @@ TEST_F(NhiModelTest, ARemovedControllerReadsAllOnesAndIgnoresWrites) {
   dev().write32(tx_ring_register(1, kRingSize), 99);
   const Status s = bring_up_nhi_rail(*world_.memories[0], 0, dev());
   EXPECT_EQ(s.code(), ENODEV);
+  auto rail = world_.open(0, 1);
+  EXPECT_TRUE(receive(*rail).empty());
+  EXPECT_TRUE(rail->arm());
   world_.fabric->remove_device(0, false);
   EXPECT_EQ(dev().read32(tx_ring_register(1, kRingSize)), 16u);
 }

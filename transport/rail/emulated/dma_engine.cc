@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint32_t kRawBytesMax = 256;
 constexpr size_t kWarmBytes = 128;  // headers and a small payload
+constexpr int kBlindMax = 3;
 constexpr int kBusySpins = 64;
 constexpr uint32_t kBusyMax = 1024;
 
@@ -105,15 +106,18 @@ DmaEngine::Ring DmaEngine::ring_of(const HostView& host, const RingRegisters& re
   const uint64_t base = uint64_t{regs.base_high.load(std::memory_order_relaxed)} << 32 |
                         regs.base_low.load(std::memory_order_relaxed);
   const uint32_t size = regs.size.load(std::memory_order_relaxed);
-  if (found.base == base && found.ring.size == size && found.memory == host.base) return found.ring;
+  const uint32_t mappings = host.nhi->iova_generation.load(std::memory_order_acquire);
+  const bool same = found.base == base && found.ring.size == size && found.memory == host.base;
+  if (same && found.mappings == mappings) return found.ring;
   auto* at = reinterpret_cast<Descriptor*>(translate(host, base, size * sizeof(Descriptor)));
   if (at == nullptr) return {};
-  found = {base, host.base, {at, size}};
+  found = {base, host.base, mappings, {at, size}};
   return found.ring;
 }
 
 void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
   Stop stop;
+  int blind = 0;
   do {
     if (!enter(care)) return;
     Pass pass;
@@ -122,6 +126,9 @@ void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
     direction_.lock.unlock();
     if (pass.rx_interrupt) raise_interrupt(*to_.host, fabric_.hop_count + to_.hop);
     if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
+    // A receive ring may have come up meanwhile, so look again; but one whose memory is not mapped never will.
+    const bool no_ring = stop == Stop::kStalled && pass.rx.descriptors == nullptr;
+    if (no_ring && ++blind > kBlindMax) return;
   } while (more_work(stop));
 }
 

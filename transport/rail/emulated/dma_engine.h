@@ -110,6 +110,7 @@ class DmaEngine {
   struct FoundRing {
     uint64_t base = 0;
     const std::byte* memory = nullptr;
+    uint32_t mappings = 0;  // generation
     Ring ring;
   };
   [[nodiscard]] static Ring ring_of(const HostView& host, const RingRegisters& regs,

@@ -246,6 +246,7 @@ Result<uint64_t> NhiModel::dma_map(uint64_t offset, uint64_t bytes) {
     range.start.store(kIovaBase + offset, std::memory_order_relaxed);
     range.offset.store(offset, std::memory_order_relaxed);
     range.bytes.store(bytes, std::memory_order_release);
+    nhi_.iova_generation.fetch_add(1, std::memory_order_release);
     return kIovaBase + offset;
   }
   return Status(ENOSPC, "too many DMA mappings");
@@ -256,6 +257,7 @@ Status NhiModel::dma_unmap(uint64_t iova, uint64_t bytes) {
     if (range.start.load(std::memory_order_relaxed) != iova) continue;
     if (range.bytes.load(std::memory_order_relaxed) != bytes) continue;
     range.bytes.store(0, std::memory_order_release);
+    nhi_.iova_generation.fetch_add(1, std::memory_order_release);
     return {};
   }
   return Status(EINVAL, "no such DMA mapping");

@@ -54,6 +54,7 @@ struct alignas(64) NhiSilicon {
   Register dma_misc, inbox_data, inbox_command;
   Register removed;
   alignas(64) std::array<IovaRange, 32> iova;
+  Register iova_generation;  // counts changes of it
   alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable, interrupts;
   std::atomic<Misuse> last_misuse;
 };

@@ -47,7 +47,7 @@ void NhiRail::wire_interrupt() noexcept {
 // 1. addresses  2. TX ring  3. RX ring  4. interrupt wiring  5. receive buffers, once the ring runs.
 // Paths between the hosts (step 0, the connection manager's) are fixed in the emulated fabric.
 Status NhiRail::start() noexcept {
-  if (hop_count_ == (kDeviceGone & 0x3ff)) return Status(ENODEV, "the controller is gone");
+  if (device_.read32(kRegCapabilities) == kDeviceGone) return Status(ENODEV, "the controller is gone");
   if (hop_ >= hop_count_) return Status(ENODEV, "the controller has no ring pair for this cable");
   if ((device_.read32(tx_options_register(hop_)) & kOptionEnable) != 0) {
     return Status(EBUSY, "the ring pair is in use");

@@ -28,7 +28,7 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
       tx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.tx),
       rx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.rx),
       hop_(rail + 1),
-      hop_count_(device.read32(kRegCapabilities) & 0x3ff) {
+      hop_count_(std::min(device.read32(kRegCapabilities) & 0x3ff, kHopsMax)) {
   capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true};
 }
 
