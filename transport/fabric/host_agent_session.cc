@@ -195,12 +195,12 @@ void HostAgent::retire_peer(uint8_t peer) {
 void HostAgent::join(uint32_t cable, uint8_t peer, const wire::Hello& hello) {
   CableEntry& entry = directory_.links[cable];
   const uint32_t tag = wire::session_tag(incarnation_, hello.incarnation);
+  links_[cable].peer_incarnation = hello.incarnation;
   if (entry.peer == peer && entry.peer_cable == hello.cable && entry.tag == tag) return;
   if (entry.state == LinkState::kUp) set_state(cable, LinkState::kConnecting, "another peer");
   entry.peer = peer;
   entry.peer_cable = hello.cable;
   entry.tag = tag;
-  links_[cable].peer_incarnation = hello.incarnation;
   changed_ = true;
 }
 
