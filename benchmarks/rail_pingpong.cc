@@ -1,6 +1,7 @@
-// One-way time of a frame over the rails alone, without verbs and engine: two processes, each pinned to a
-// core, throw one frame to and fro. Half of the median round trip is printed, for an ideal cable and for the
-// loopback, beside the same for one shared cache line (the floor of the machine).
+// One-way time of a frame over the rails alone, without verbs and engine: two processes, each
+// pinned to a core, throw one frame to and fro. Half of the median round trip is printed, for an
+// ideal cable and for the loopback, beside the same for one shared cache line (the floor of the
+// machine).
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -150,7 +151,8 @@ int main() {
     std::snprintf(name, sizeof name, "cable, %u B", length);
     play(name, [&](int who) {
       const auto h = static_cast<uint32_t>(who);
-      return on_rail(open_nhi_rail(*fabric.memories[h], 0, *fabric.devices[h], 1, classify), 1, length);
+      return on_rail(open_nhi_rail(*fabric.memories[h], 0, *fabric.devices[h], 1, classify), 1,
+                     length);
     });
     std::snprintf(name, sizeof name, "loopback, %u B", length);
     play(name, [&](int who) {
