@@ -29,7 +29,8 @@ TEST(CableModel, FramesLeaveOneAfterTheOther) {
   // 4096 bytes in 16 packets with 4 bytes of header each, and 4 of CRC.
   EXPECT_EQ(cable.decide(1000, 4096, p).arrival_ns, 1000 + 4164 + 500);
   EXPECT_EQ(cable.decide(1000, 4096, p).arrival_ns, 1000 + 2 * 4164 + 500);
-  EXPECT_EQ(cable.decide(100000, 64, p).arrival_ns, 100000 + 72 + 500) << "the cable was free again";
+  EXPECT_EQ(cable.decide(100000, 64, p).arrival_ns, 100000 + 72 + 500)
+      << "the cable was free again";
   cable.decide(200000, 4096, p);
   cable.reset();
   EXPECT_EQ(cable.decide(200000, 64, p).arrival_ns, 200000 + 72 + 500);

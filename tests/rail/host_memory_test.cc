@@ -84,7 +84,8 @@ TEST(HostMemory, AWakeBetweenPrepareAndSleepIsNotLost) {
   auto memory = make();
   const uint32_t seen = memory->prepare_sleep(3);
   memory->wake(3);
-  memory->sleep(3, seen, int64_t{60} * 1000 * 1000 * 1000);  // returns at once, or the test times out
+  memory->sleep(3, seen,
+                int64_t{60} * 1000 * 1000 * 1000);  // returns at once, or the test times out
   EXPECT_EQ(memory->slot(3).sleeping, 0u);
 }
 

@@ -1,8 +1,9 @@
-// Processes that share rails are killed at random instructions. Afterwards no buffer is missing, no lock is
-// held, no torn frame was ever seen, and traffic goes on.
+// Processes that share rails are killed at random instructions. Afterwards no buffer is missing, no
+// lock is held, no torn frame was ever seen, and traffic goes on.
 //
-//     host 0: slots 1, 2, 3 ---- cable ---- host 1: slots 1, 2, 3        each: send to anybody, receive
-//             slot 0 (this test, as the daemon, on both hosts) reclaims
+//     host 0: slots 1, 2, 3 ---- cable ---- host 1: slots 1, 2, 3
+//
+// Every worker sends to anybody and receives; slot 0 (this test, on both hosts) reclaims.
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -50,7 +51,8 @@ void receive_something(Rail& rail, Tally& tally) {
   for (size_t i = 0; i < n; ++i) {
     const RxPacket& p = packets[i];
     const bool parted = p.payload.data != nullptr && number_of(p.head) != number_of(p.payload);
-    if (is_torn(p.head) || (p.payload.data != nullptr && is_torn(p.payload)) || parted) ++tally.torn;
+    if (is_torn(p.head) || (p.payload.data != nullptr && is_torn(p.payload)) || parted)
+      ++tally.torn;
   }
   tally.received += n;
   rail.rx_release(std::span(packets).first(n));
@@ -77,7 +79,8 @@ int batches() {
   return text != nullptr ? std::atoi(text) : 12;
 }
 
-// Over the ideal cable frames go from ring to ring; over the other one they stand on the cable in between.
+// Over the ideal cable frames go from ring to ring; over the other one they stand on the cable in
+// between.
 class Killing : public ::testing::TestWithParam<int64_t> {
  protected:
   Killing() : world_(config()) {
@@ -153,7 +156,8 @@ class Killing : public ::testing::TestWithParam<int64_t> {
         RailState& state = RailMemory::rail(memory, r);
         EXPECT_FALSE(state.tx.lock.is_locked());
         EXPECT_FALSE(state.rx.lock.is_locked());
-        BufferPool pool(reinterpret_cast<std::byte*>(&state), RailMemory::geometry(memory), state.rx);
+        BufferPool pool(reinterpret_cast<std::byte*>(&state), RailMemory::geometry(memory),
+                        state.rx);
         const uint64_t window = state.rx.window.load();
         const auto posted = static_cast<uint32_t>(window >> 32) - static_cast<uint32_t>(window);
         EXPECT_EQ(pool.count(kMarkPosted), posted) << "host " << h << " rail " << r;

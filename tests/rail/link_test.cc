@@ -1,4 +1,5 @@
-// What a cable and the two rings at its ends do to frames: faults, flow control, masks, addresses, plugging.
+// What a cable and the two rings at its ends do to frames: faults, flow control, masks, addresses,
+// plugging.
 #include "base/rng.h"
 #include "rail/nhi/nhi_regs.h"
 #include "sys/monotonic_clock.h"
@@ -26,7 +27,8 @@ std::vector<uint32_t> exchange(World& world, uint32_t count, int64_t horizon_ns 
   const int64_t later = sys::monotonic_now().ns + horizon_ns;
   const auto take = [&] {
     b->advance(later);
-    for (auto n = receive(*b); !n.empty(); n = receive(*b)) got.insert(got.end(), n.begin(), n.end());
+    for (auto n = receive(*b); !n.empty(); n = receive(*b))
+      got.insert(got.end(), n.begin(), n.end());
   };
   for (uint32_t i = 0; i < count; ++i) {
     while (!send(*a, 1, i)) take();
@@ -224,7 +226,8 @@ TEST(Link, FramesWithAPdfThatIsNotAllowedAreDroppedAndCounted) {
   World world;
   auto a = world.open(0, 1);
   auto b = world.open(1, 1);
-  for (const TxFrame& f : {TxFrame{64, 2, 1}, TxFrame{64, 1, 5}, TxFrame{64, 0, 0}, TxFrame{64, 4, 4}}) {
+  for (const TxFrame& f :
+       {TxFrame{64, 2, 1}, TxFrame{64, 1, 5}, TxFrame{64, 0, 0}, TxFrame{64, 4, 4}}) {
     ASSERT_TRUE(send(*a, 1, 1, std::span(&f, 1)));
   }
   EXPECT_EQ(world.fabric->counters(1).pdf_drops, 3u);
@@ -240,7 +243,8 @@ TEST(Link, AddressesThatAreNotMappedAreRefused) {
   auto* descriptors = reinterpret_cast<nhi::Descriptor*>(reinterpret_cast<std::byte*>(&state) +
                                                          geometry.rx_descriptors);
   const uint64_t good = descriptors[0].address;
-  for (const uint64_t bad : {uint64_t{0}, uint64_t{4096}, ~uint64_t{0} - 10, good - (uint64_t{1} << 32)}) {
+  for (const uint64_t bad :
+       {uint64_t{0}, uint64_t{4096}, ~uint64_t{0} - 10, good - (uint64_t{1} << 32)}) {
     descriptors[0].address = bad;
     ASSERT_TRUE(send(*a, 1, 1));
   }
@@ -285,8 +289,9 @@ TEST(Link, ADescriptorWithoutItsPostedFlagIsMisuse) {
   World world;
   auto a = world.open(0, 1);
   RailState& state = RailMemory::rail(*world.memories[1], 0);
-  auto* descriptors = reinterpret_cast<nhi::Descriptor*>(
-      reinterpret_cast<std::byte*>(&state) + RailMemory::geometry(*world.memories[1]).rx_descriptors);
+  auto* descriptors =
+      reinterpret_cast<nhi::Descriptor*>(reinterpret_cast<std::byte*>(&state) +
+                                         RailMemory::geometry(*world.memories[1]).rx_descriptors);
   descriptors[0].word = 0;
   ASSERT_TRUE(send(*a, 1, 1));
   EXPECT_STREQ(world.fabric->counters(1).last_misuse, "descriptor without its posted flag");
@@ -296,8 +301,9 @@ TEST(Link, LengthAndPdfsOfAReceiveDescriptorAreStaleUntilItCompletes) {
   World world;
   auto a = world.open(0, 1);
   RailState& state = RailMemory::rail(*world.memories[1], 0);
-  auto* descriptors = reinterpret_cast<nhi::Descriptor*>(
-      reinterpret_cast<std::byte*>(&state) + RailMemory::geometry(*world.memories[1]).rx_descriptors);
+  auto* descriptors =
+      reinterpret_cast<nhi::Descriptor*>(reinterpret_cast<std::byte*>(&state) +
+                                         RailMemory::geometry(*world.memories[1]).rx_descriptors);
   EXPECT_EQ(descriptors[0].word & nhi::kCompleted, 0u);
   EXPECT_NE(descriptors[0].word & nhi::kPosted, 0u);
   ASSERT_TRUE(send(*a, 1, 1, 4096));

@@ -1,4 +1,5 @@
-// Registers of the NHI model: who may write what, both interrupt flavours, and every rule a driver can break.
+// Registers of the NHI model: who may write what, both interrupt flavours, and every rule a driver
+// can break.
 #include "rail/nhi/nhi_regs.h"
 #include "world.h"
 

@@ -1,4 +1,5 @@
-// Two and more real processes: traffic over a cable, and sleeping and waking without a lost wake-up.
+// Two and more real processes: traffic over a cable, and sleeping and waking without a lost
+// wake-up.
 #include <poll.h>
 #include <sys/wait.h>
 
@@ -10,7 +11,8 @@
 namespace tbt::rail::test {
 namespace {
 
-// Runs `child` in a process of its own; its result is the exit code. Killed with the test if that ends early.
+// Runs `child` in a process of its own; its result is the exit code. Killed with the test if that
+// ends early.
 class Child {
  public:
   template <typename F>
@@ -126,7 +128,8 @@ TEST(Processes, AllTalkOverTheLoopback) {
   for (auto& child : children) EXPECT_EQ(child->join(), 0);
 }
 
-// Sleeps until a packet is there, as device/ does: announce, arm, look, sleep. Returns false after 30 s.
+// Sleeps until a packet is there, as device/ does: announce, arm, look, sleep. Returns false after
+// 30 s.
 bool sleep_for_packet(World& world, uint32_t host, SlotId slot, Rail& rail) {
   HostMemory& memory = *world.memories[host];
   for (;;) {
@@ -143,8 +146,8 @@ bool sleep_for_packet(World& world, uint32_t host, SlotId slot, Rail& rail) {
   }
 }
 
-// Every round both sides fall asleep and are woken by the other: 10^5 chances to lose a wake-up, each of
-// which would take 30 s and fail.
+// Every round both sides fall asleep and are woken by the other: 10^5 chances to lose a wake-up,
+// each of which would take 30 s and fail.
 int sleeping_ping_pong(World& world, uint32_t host, Rail& rail, uint32_t rounds, bool first) {
   for (uint32_t i = 0; i < rounds; ++i) {
     if (first && !send(rail, 1, i)) return 1;
@@ -190,7 +193,8 @@ TEST(Processes, NoWakeUpIsLostOverTheLoopback) {
   EXPECT_EQ(other.join(), 0);
 }
 
-// Three sleepers on one host, frames for any of them: whoever is woken passes on what is not its own.
+// Three sleepers on one host, frames for any of them: whoever is woken passes on what is not its
+// own.
 TEST(Processes, NoWakeUpIsLostAmongManySleepers) {
   World world(large());
   constexpr uint32_t kRounds = 10000;
@@ -220,7 +224,8 @@ TEST(Processes, NoWakeUpIsLostAmongManySleepers) {
     for (answers = 0; answers < 3;) {
       answers += static_cast<uint32_t>(receive(*rail).size());
       if (answers < 3) sched_yield();
-      ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(25)) << "round " << i;
+      ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(25))
+          << "round " << i;
     }
   }
   for (auto& child : children) EXPECT_EQ(child->join(), 0);

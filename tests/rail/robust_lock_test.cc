@@ -83,7 +83,7 @@ TEST_F(RobustLockTest, AZombieIsDead) {
 }
 
 TEST_F(RobustLockTest, AnotherLifeOfThePidIsNotTheHolder) {
-  const ProcessToken other = own_token() ^ uint64_t{1} << 40;  // our pid, another start time
+  const ProcessToken other = own_token() ^ uint64_t { 1 } << 40;  // our pid, another start time
   EXPECT_TRUE(is_alive(own_token()));
   EXPECT_FALSE(is_alive(other));
 }
@@ -91,7 +91,8 @@ TEST_F(RobustLockTest, AnotherLifeOfThePidIsNotTheHolder) {
 TEST_F(RobustLockTest, AForkedChildHasItsOwnToken) {
   const ProcessToken ours = own_token();
   const pid_t pid = fork();
-  if (pid == 0) _exit(own_token() != ours && token_pid(own_token()) == static_cast<uint32_t>(getpid()) ? 0 : 1);
+  if (pid == 0)
+    _exit(own_token() != ours && token_pid(own_token()) == static_cast<uint32_t>(getpid()) ? 0 : 1);
   int status = 0;
   waitpid(pid, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 0);

@@ -1,4 +1,5 @@
-// Several slots on one rail: dispatching, order, heads and payloads, buffers running short, reclaiming.
+// Several slots on one rail: dispatching, order, heads and payloads, buffers running short,
+// reclaiming.
 #include "rail/buffer_pool.h"
 #include "world.h"
 
@@ -7,7 +8,8 @@ namespace {
 
 BufferPool pool_of(World& world, uint32_t host, uint32_t rail = 0) {
   RailState& state = RailMemory::rail(*world.memories[host], rail);
-  return {reinterpret_cast<std::byte*>(&state), RailMemory::geometry(*world.memories[host]), state.rx};
+  return {reinterpret_cast<std::byte*>(&state), RailMemory::geometry(*world.memories[host]),
+          state.rx};
 }
 
 TEST(Sharing, WhoeverPollsHandsFramesToTheirOwners) {
@@ -133,7 +135,8 @@ TEST(Sharing, AStoppedProcessLosesItsFramesAndDoesNotHoldUpTheOthers) {
   for (uint32_t i = 0; i < 2000; ++i) {
     while (!send(*a, i % 2 == 0 ? 2 : 1, i)) {
       got += static_cast<uint32_t>(receive(*b1).size());
-      ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60)) << "held up for ever";
+      ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60))
+          << "held up for ever";
     }
   }
   while (got < 1000) {
@@ -289,7 +292,8 @@ TEST(Loopback, PairsStayTogetherAndPartedFramesAreCounted) {
 
 TEST(Loopback, AFullInboxHoldsTheSenderUpUntilItsOwnerIsStuck) {
   World world;
-  auto r1 = world.open_loopback(0, 1), r2 = world.open_loopback(0, 2), r3 = world.open_loopback(0, 3);
+  auto r1 = world.open_loopback(0, 1), r2 = world.open_loopback(0, 2),
+       r3 = world.open_loopback(0, 3);
   uint32_t sent = 0;
   while (send(*r1, 2, sent)) ++sent;
   EXPECT_LE(sent, 24u);
@@ -302,7 +306,8 @@ TEST(Loopback, AFullInboxHoldsTheSenderUpUntilItsOwnerIsStuck) {
   }
   const auto begin = std::chrono::steady_clock::now();
   while (!send(*r1, 3, 5)) {
-    ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60)) << "held up for ever";
+    ASSERT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60))
+        << "held up for ever";
   }
   EXPECT_EQ(receive(*r3), std::vector<uint32_t>{5}) << "a stuck slot does not stop the others";
   ASSERT_TRUE(send(*r1, 2, 6));
@@ -378,7 +383,8 @@ TEST(Capture, AnEntryOfAKilledWriterIsGivenUp) {
   World world;
   auto r = world.open_loopback(0, 1);
   enable_capture(*world.memories[0], 1, true);
-  RailMemory::rail(*world.memories[0], 1).shared.capture_put.fetch_add(1);  // claimed, never published
+  RailMemory::rail(*world.memories[0], 1)
+      .shared.capture_put.fetch_add(1);  // claimed, never published
   ASSERT_TRUE(send(*r, 1, 42));
   CapturedFrame frame;
   std::byte buffer[kFrameBytes];

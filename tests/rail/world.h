@@ -1,5 +1,6 @@
-// World: a small emulated fabric in this process for the tests of the rails, and one-line senders and receivers.
-// Test frames carry their slot in byte 0 and a number in bytes 4-7, so that the tests need no wire format.
+// World: a small emulated fabric in this process for the tests of the rails, and one-line senders
+// and receivers. Test frames carry their slot in byte 0 and a number in bytes 4-7, so that the
+// tests need no wire format.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -65,8 +66,7 @@ class World {
     auto world = std::unique_ptr<World>(new World(nullptr));
     world->fabric = std::move(*emulated::EmulatedFabric::map(sys::UniqueFd(dup(fabric->fd()))));
     for (size_t h = 0; h < memories.size(); ++h) {
-      world->memories.push_back(
-          std::move(*HostMemory::map(sys::UniqueFd(dup(memories[h]->fd())))));
+      world->memories.push_back(std::move(*HostMemory::map(sys::UniqueFd(dup(memories[h]->fd())))));
       world->interrupts.emplace_back(dup(interrupts[h].get()));
       world->fabric->attach_host(static_cast<uint32_t>(h), world->memories[h].get(),
                                  world->interrupts[h].get());

@@ -1,9 +1,9 @@
-// BufferPool: the receive buffers of a rail, kept by one mark each (shared_state.h). There is no free list to
-// be torn by a killed process: a buffer is free if its mark says so.
+// BufferPool: the receive buffers of a rail, kept by one mark each (shared_state.h). There is no
+// free list to be torn by a killed process: a buffer is free if its mark says so.
 //
-// take() goes round within the buffers used so far, and uses further ones only when it finds none free there:
-// few buffers in use means that they stay in the processor's cache. It belongs to the holder of the rail's
-// dispatching lock; set() follows the table of marks in shared_state.h.
+// take() goes round within the buffers used so far, and uses further ones only when it finds none
+// free there: few buffers in use means that they stay in the processor's cache. It belongs to the
+// holder of the rail's dispatching lock; set() follows the table of marks in shared_state.h.
 #pragma once
 
 #include <algorithm>
@@ -67,7 +67,8 @@ class BufferPool {
 
  private:
   static constexpr uint32_t kSlack = 64;
-  static constexpr uint32_t kSearch = 96;  // > kSlack, and longer than the usual run of buffers in use
+  static constexpr uint32_t kSearch =
+      96;  // > kSlack, and longer than the usual run of buffers in use
 
   std::atomic<BufferMark>* marks_;
   std::byte* data_;

@@ -10,7 +10,8 @@
 namespace tbt::rail {
 namespace {
 
-constexpr int64_t kHoleNs = 100 * 1000 * 1000;  // an entry not published for so long has a dead writer
+constexpr int64_t kHoleNs =
+    100 * 1000 * 1000;  // an entry not published for so long has a dead writer
 
 int64_t wall_clock_ns() noexcept {
   timespec now{};
@@ -19,7 +20,8 @@ int64_t wall_clock_ns() noexcept {
 }
 
 CaptureEntry* entries_of(RailState& state, const RailGeometry& geometry) noexcept {
-  return reinterpret_cast<CaptureEntry*>(reinterpret_cast<std::byte*>(&state) + geometry.capture_area);
+  return reinterpret_cast<CaptureEntry*>(reinterpret_cast<std::byte*>(&state) +
+                                         geometry.capture_area);
 }
 
 // The reader's patience with the entry it stands before; one reader at a time, so one is enough.
@@ -49,7 +51,8 @@ void CaptureRing::put(bool sent, const std::byte* data, uint32_t length, uint8_t
       shared_->capture_lost.fetch_add(1, std::memory_order_relaxed);
       return;
     }
-  } while (!shared_->capture_put.compare_exchange_weak(number, number + 1, std::memory_order_relaxed));
+  } while (
+      !shared_->capture_put.compare_exchange_weak(number, number + 1, std::memory_order_relaxed));
   CaptureEntry& entry = entries_[number % kCaptureEntries];
   entry.time_ns = wall_clock_ns();
   entry.length = length;

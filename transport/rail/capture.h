@@ -1,8 +1,9 @@
-// Capture: copies of the frames that pass a rail, in a ring in the host's memory. Any process of the host
-// writes, one process reads (tools: `tbt dump`). Writers never wait: what finds no room is counted as lost.
+// Capture: copies of the frames that pass a rail, in a ring in the host's memory. Any process of
+// the host writes, one process reads (tools: `tbt dump`). Writers never wait: what finds no room is
+// counted as lost.
 //
-// A writer claims an entry, fills it, and publishes it by its number. One that is killed in between leaves a
-// hole, which the reader gives up after a while.
+// A writer claims an entry, fills it, and publishes it by its number. One that is killed in between
+// leaves a hole, which the reader gives up after a while.
 #pragma once
 
 #include <atomic>

@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "base/assert.h"
-#include "rail/shared_state.h"
 #include "rail/capture.h"
+#include "rail/shared_state.h"
 #include "sys/event_fd.h"
 #include "sys/futex.h"
 #include "sys/mmap.h"
@@ -72,7 +72,8 @@ HostMemory::~HostMemory() = default;
 Result<std::unique_ptr<HostMemory>> HostMemory::create(const HostConfig& config) {
   if (!is_valid(config)) return Status(EINVAL, "host memory: impossible ring or buffer counts");
   const RailGeometry geometry = RailGeometry::of(config);
-  auto memory = sys::SharedMemory::create("tbt-host", directory_offset(config, geometry) + kDirectoryBytes);
+  auto memory =
+      sys::SharedMemory::create("tbt-host", directory_offset(config, geometry) + kDirectoryBytes);
   if (!memory) return memory.error();
   auto* header = reinterpret_cast<HostHeader*>(memory->base());
   header->version = kVersion;
@@ -122,8 +123,9 @@ std::byte* HostMemory::directory() noexcept {
 
 void HostMemory::set_daemon_wake_fd(int fd) noexcept { layout_->daemon_wake_fd = fd; }
 
-// No wake-up is lost: the sleeper writes `sleeping` and then looks for work, the waker makes the work visible
-// and then exchanges `sleeping`. Both are read-modify-writes of one word, so one of them sees the other.
+// No wake-up is lost: the sleeper writes `sleeping` and then looks for work, the waker makes the
+// work visible and then exchanges `sleeping`. Both are read-modify-writes of one word, so one of
+// them sees the other.
 uint32_t HostMemory::prepare_sleep(SlotId id) noexcept {
   Slot& s = slot(id);
   const uint32_t seen = s.wake.load(std::memory_order_relaxed);

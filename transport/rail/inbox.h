@@ -1,6 +1,6 @@
-// Inbox: packets that somebody else took from the ring for this slot; one per slot and rail. One producer at
-// a time (the holder of the rail's dispatching lock), one consumer (the slot's process). It holds as many
-// entries as there are buffers, so it is never full.
+// Inbox: packets that somebody else took from the ring for this slot; one per slot and rail. One
+// producer at a time (the holder of the rail's dispatching lock), one consumer (the slot's
+// process). It holds as many entries as there are buffers, so it is never full.
 #pragma once
 
 #include <cstddef>
@@ -55,7 +55,8 @@ class Inbox {
     return false;
   }
 
-  // Producer: whether the consumer has taken nothing for `ns` since this was first asked about its position.
+  // Producer: whether the consumer has taken nothing for `ns` since this was first asked about its
+  // position.
   bool is_stuck(int64_t now_ns, int64_t ns) noexcept {
     const uint32_t taken = indices_->taken.load(std::memory_order_relaxed);
     const int64_t since = indices_->watched_since_ns.load(std::memory_order_relaxed);

@@ -18,8 +18,8 @@ void LoopbackRail::lock_tx() noexcept {
   repair_marks([](uint32_t, BufferMark) { return false; });
 }
 
-// `starved` names the slot (plus one) whose inbox went beyond the limit. While its owner still takes from it,
-// senders wait; once it is stuck they go on, and what is for it is dropped.
+// `starved` names the slot (plus one) whose inbox went beyond the limit. While its owner still
+// takes from it, senders wait; once it is stuck they go on, and what is for it is dropped.
 bool LoopbackRail::is_congested() noexcept {
   const uint32_t marked = state_.rx.starved.load(std::memory_order_relaxed);
   if (marked == 0) return false;

@@ -1,6 +1,6 @@
-// LoopbackRail: between the processes of one host, and to oneself. No ring and no device: the sender puts
-// buffers into the receiver's inbox. The transmit lock is the dispatching lock; buffers are the rail's
-// receive buffers, filled by the sender and freed by the receiver.
+// LoopbackRail: between the processes of one host, and to oneself. No ring and no device: the
+// sender puts buffers into the receiver's inbox. The transmit lock is the dispatching lock; buffers
+// are the rail's receive buffers, filled by the sender and freed by the receiver.
 #pragma once
 
 #include <array>

@@ -1,12 +1,14 @@
-// Rail: moves frames of at most 4096 bytes over one link, for all the processes of a host that share it.
+// Rail: moves frames of at most 4096 bytes over one link, for all the processes of a host that
+// share it.
 //
-// A rail knows frames, buffers and slots (a slot is an attached process); it knows no queue pair. It is
-// lossless and in order in normal operation, and trusted in neither. One Rail object belongs to one process
-// and slot; the state behind it is shared by the host's processes, any of which may die at any instruction.
+// A rail knows frames, buffers and slots (a slot is an attached process); it knows no queue pair.
+// It is lossless and in order in normal operation, and trusted in neither. One Rail object belongs
+// to one process and slot; the state behind it is shared by the host's processes, any of which may
+// die at any instruction.
 //
-// Threads: calls on one Rail object are made under its owner's lock (device/), one at a time. Between
-// processes the rail does its own locking, with locks that survive the death of their holder.
-// Virtual calls are made once per burst.
+// Threads: calls on one Rail object are made under its owner's lock (device/), one at a time.
+// Between processes the rail does its own locking, with locks that survive the death of their
+// holder. Virtual calls are made once per burst.
 #pragma once
 
 #include <cstddef>
@@ -22,21 +24,21 @@ inline constexpr SlotId kDaemonSlot = 0;   // tbtd; also where control frames go
 inline constexpr SlotId kSlotsMax = 64;    // slots 0..63; a QPN's six high bits
 inline constexpr SlotId kNoSlot = 0xffff;  // drop the frame
 
-// PDF of the last transport packet of a head frame, and of the payload frame that follows it directly: the
-// two are never parted (wire/frame.h gives the meaning of the others).
+// PDF of the last transport packet of a head frame, and of the payload frame that follows it
+// directly: the two are never parted (wire/frame.h gives the meaning of the others).
 inline constexpr uint8_t kEofHead = 2;
 inline constexpr uint8_t kEofPayload = 3;
 
 struct TxFrame {
   uint32_t length = 0;  // 1..4096
-  uint8_t sof = 0;      // protocol-defined field of the first and of the last transport packet, 0..15
+  uint8_t sof = 0;  // protocol-defined field of the first and of the last transport packet, 0..15
   uint8_t eof = 0;
 };
 
 struct RxFrame {
   const std::byte* data = nullptr;  // nullptr: no frame
   uint32_t length = 0;
-  uint32_t buffer = 0;              // the rail's own name of the buffer
+  uint32_t buffer = 0;  // the rail's own name of the buffer
   uint8_t sof = 0;
   uint8_t eof = 0;
 };
@@ -56,14 +58,14 @@ struct Capabilities {
 // Counters of the rail, all processes together. Each drop reason has its own.
 struct RailStats {
   uint64_t tx_frames = 0, tx_bytes = 0, rx_frames = 0, rx_bytes = 0;
-  uint64_t tx_full = 0;               // tx_begin found no room
-  uint64_t rx_crc_errors = 0;         // descriptor flag
-  uint64_t rx_overruns = 0;           // descriptor flag
-  uint64_t rx_no_slot = 0;            // nobody to take it
-  uint64_t rx_inbox_full = 0;         // a process that does not drain its inbox
-  uint64_t rx_orphan_payload = 0;     // head without payload frame, or the reverse
+  uint64_t tx_full = 0;            // tx_begin found no room
+  uint64_t rx_crc_errors = 0;      // descriptor flag
+  uint64_t rx_overruns = 0;        // descriptor flag
+  uint64_t rx_no_slot = 0;         // nobody to take it
+  uint64_t rx_inbox_full = 0;      // a process that does not drain its inbox
+  uint64_t rx_orphan_payload = 0;  // head without payload frame, or the reverse
   uint64_t interrupts = 0;
-  uint64_t stranded = 0;              // completions found by the watchdog, not by an interrupt
+  uint64_t stranded = 0;  // completions found by the watchdog, not by an interrupt
 };
 
 // Says which slot a frame is for, from its first bytes: given by fabric/, which knows QPNs.
@@ -78,28 +80,28 @@ class Rail {
 
   [[nodiscard]] virtual const Capabilities& capabilities() const noexcept = 0;
 
-  // Reserves up to buffers.size() transmit buffers of kFrameBytes in ring order, writes their addresses and
-  // returns how many (0: ring full or link down, nothing is held). A return > 0 holds the rail's transmit
-  // lock until tx_commit, so fill and commit at once.
+  // Reserves up to buffers.size() transmit buffers of kFrameBytes in ring order, writes their
+  // addresses and returns how many (0: ring full or link down, nothing is held). A return > 0 holds
+  // the rail's transmit lock until tx_commit, so fill and commit at once.
   virtual size_t tx_begin(std::span<std::byte*> buffers) noexcept = 0;
-  // Sends the first frames.size() of the reserved buffers in order with one doorbell, gives the rest back
-  // and releases the lock. frames may be empty.
+  // Sends the first frames.size() of the reserved buffers in order with one doorbell, gives the
+  // rest back and releases the lock. frames may be empty.
   virtual void tx_commit(std::span<const TxFrame> frames) noexcept = 0;
 
-  // Fills `out` with packets for this slot, oldest first; hands frames of other slots to their owners (and
-  // wakes them if they sleep). The buffers are the caller's until rx_release.
+  // Fills `out` with packets for this slot, oldest first; hands frames of other slots to their
+  // owners (and wakes them if they sleep). The buffers are the caller's until rx_release.
   virtual size_t rx_burst(std::span<RxPacket> out) noexcept = 0;
   virtual void rx_release(std::span<const RxPacket> packets) noexcept = 0;
   // True if rx_burst would find something: reads memory only.
   [[nodiscard]] virtual bool rx_pending() const noexcept = 0;
 
-  // Interrupts: armed means that the host's interrupt fires when a frame arrives. arm() returns false if a
-  // frame is already there (then do not sleep). Both are shared by the host's processes.
+  // Interrupts: armed means that the host's interrupt fires when a frame arrives. arm() returns
+  // false if a frame is already there (then do not sleep). Both are shared by the host's processes.
   virtual bool arm() noexcept = 0;
   virtual void disarm() noexcept = 0;
 
-  // Lets an emulated link move what is in flight on it; a no-op on hardware. Returns the monotonic time in
-  // nanoseconds at which more will arrive, or INT64_MAX.
+  // Lets an emulated link move what is in flight on it; a no-op on hardware. Returns the monotonic
+  // time in nanoseconds at which more will arrive, or INT64_MAX.
   virtual int64_t advance(int64_t now_ns) noexcept = 0;
 
   // Takes back every buffer and lock of a dead process. Called by the daemon.

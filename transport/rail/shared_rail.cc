@@ -29,8 +29,8 @@ RxPacket SharedRail::packet_of(const InboxEntry& e) const noexcept {
   RxPacket packet;
   packet.head = {pool_.data(e.head_buffer), e.head_length, e.head_buffer, e.head_sof, e.head_eof};
   if (e.payload_buffer != kNoBuffer) {
-    packet.payload = {pool_.data(e.payload_buffer), e.payload_length, e.payload_buffer, e.payload_sof,
-                      e.payload_eof};
+    packet.payload = {pool_.data(e.payload_buffer), e.payload_length, e.payload_buffer,
+                      e.payload_sof, e.payload_eof};
   }
   return packet;
 }
@@ -42,7 +42,8 @@ void SharedRail::mark_entry(const InboxEntry& entry, BufferMark mark) noexcept {
 
 void SharedRail::free_entry(const InboxEntry& entry) noexcept { mark_entry(entry, kMarkFree); }
 
-// Marked as held before it leaves the inbox: whoever finds it in neither place may then trust the mark.
+// Marked as held before it leaves the inbox: whoever finds it in neither place may then trust the
+// mark.
 size_t SharedRail::take_inbox(std::span<RxPacket> out) noexcept {
   size_t n = 0;
   while (n < out.size() && !inbox_.empty()) {

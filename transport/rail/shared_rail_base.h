@@ -1,8 +1,9 @@
-// SharedRail: what the rails of one host have in common: buffers with marks, inboxes by slot, reclaiming.
+// SharedRail: what the rails of one host have in common: buffers with marks, inboxes by slot,
+// reclaiming.
 //
-// Dispatching (taking packets and handing them to slots) is done by one process at a time, the holder of the
-// rail's dispatching lock: the receive lock of an NHI rail, the transmit lock of the loopback. Functions that
-// need it held say so.
+// Dispatching (taking packets and handing them to slots) is done by one process at a time, the
+// holder of the rail's dispatching lock: the receive lock of an NHI rail, the transmit lock of the
+// loopback. Functions that need it held say so.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +17,9 @@
 
 namespace tbt::rail {
 
-// A process that takes nothing from its inbox for so long is stopped, not slow: when buffers run short its
-// frames are dropped. Until then the sender is held up instead, so that no frame is lost to a busy receiver.
+// A process that takes nothing from its inbox for so long is stopped, not slow: when buffers run
+// short its frames are dropped. Until then the sender is held up instead, so that no frame is lost
+// to a busy receiver.
 inline constexpr int64_t kStuckNs = 100 * 1000 * 1000;
 
 class SharedRail : public Rail {
@@ -39,8 +41,8 @@ class SharedRail : public Rail {
   void wake_receivers() noexcept;
   // Whether a slot has so long ignored an inbox of at least `few` packets that it must be stopped.
   bool is_stuck(SlotId slot) noexcept;
-  // After the death of a dispatcher: marks that say "in an inbox" and are not go free. `keep` says which of
-  // the other marks that only a dispatcher sets are still right; the rest go free.
+  // After the death of a dispatcher: marks that say "in an inbox" and are not go free. `keep` says
+  // which of the other marks that only a dispatcher sets are still right; the rest go free.
   template <typename Keep>
   void repair_marks(Keep keep) noexcept;
   void reclaim_buffers(SlotId dead) noexcept;
@@ -73,7 +75,8 @@ void SharedRail::repair_marks(Keep keep) noexcept {
     }
     const auto slot = static_cast<SlotId>(mark & 0xffff);
     if (mark < mark_inbox(0) || slot >= kSlotsMax) continue;
-    // The owner of the inbox may take it just now; then the mark has changed, and it stays the owner's.
+    // The owner of the inbox may take it just now; then the mark has changed, and it stays the
+    // owner's.
     if (!inbox_of(slot).holds(b)) pool_.change(b, mark, kMarkFree);
   }
 }

@@ -1,10 +1,11 @@
 // The layout of one rail in a host's shared memory: what its processes share, and where it lies.
 //
-//   RailState | ring buffers | marks | inbox entries | capture | descriptors | TX buffers | RX buffers
-//                                                             '------------- seen by the NHI -------'
+//   RailState | ring buffers | marks | inbox entries | capture |      for processes only
+//   TX descriptors | RX descriptors | TX buffers | RX buffers         seen by the NHI too
 //
-// Who may write what is said at each field. A process may die between any two stores, so every structure is
-// either one atomic word, or can be rebuilt from the marks and the ring window (shared_rail.cc, nhi_rail.cc).
+// Who may write what is said at each field. A process may die between any two stores, so every
+// structure is either one atomic word, or can be rebuilt from the marks and the ring window
+// (shared_rail.cc, nhi_rail.cc).
 #pragma once
 
 #include <array>
@@ -47,7 +48,8 @@ static_assert(sizeof(InboxEntry) == 16);
 struct InboxIndices {
   alignas(64) std::atomic<uint32_t> taken;  // the owner's
   alignas(64) std::atomic<uint32_t> put;    // of the holder of the dispatching lock
-  // When buffers ran short: what `taken` was then, and when that was. Tells a slow owner from a stopped one.
+  // When buffers ran short: what `taken` was then, and when that was. Tells a slow owner from a
+  // stopped one.
   std::atomic<uint32_t> watched_taken;
   std::atomic<int64_t> watched_since_ns;
 };
@@ -57,8 +59,8 @@ using Counter = std::atomic<uint64_t>;
 // Under the transmit lock.
 struct alignas(64) TxState {
   sys::RobustLock lock;
-  std::atomic<uint32_t> head;  // next descriptor to fill, counts on for ever; the ring holds [tail, head)
-  std::atomic<uint32_t> tail;  // next to complete
+  std::atomic<uint32_t> head;  // next descriptor to fill; the ring holds [tail, head)
+  std::atomic<uint32_t> tail;  // next to complete; both count on for ever
   Counter frames, bytes, full;
 };
 
@@ -72,10 +74,11 @@ struct KeptHead {
 // Under the receive lock; `window` and `starved` are read by everybody.
 struct alignas(64) RxState {
   sys::RobustLock lock;
-  std::atomic<uint64_t> window;  // high half: next to post; low half: next to complete; both count on
+  std::atomic<uint64_t>
+      window;  // high half: next to post; low half: next to complete; both count on
   std::atomic<uint32_t> starved;  // the ring could not be filled: no free buffer
-  uint32_t hand;                 // where the search for free buffers goes on
-  uint32_t span;                 // buffers in use so far: a small working set stays in the cache
+  uint32_t hand;                  // where the search for free buffers goes on
+  uint32_t span;                  // buffers in use so far: a small working set stays in the cache
   KeptHead kept;
 };
 
@@ -84,11 +87,11 @@ struct alignas(64) RxCounters {  // under the receive lock
 };
 
 struct alignas(64) SharedState {
-  std::atomic<uint64_t> pollers;     // bit per slot: polls, so needs no interrupt
+  std::atomic<uint64_t> pollers;  // bit per slot: polls, so needs no interrupt
   std::atomic<uint32_t> capturing;
-  std::atomic<uint32_t> up;          // brought up
-  std::atomic<uint64_t> iova;        // of the descriptors; the rest follows
-  Counter interrupts, stranded;      // any process
+  std::atomic<uint32_t> up;      // brought up
+  std::atomic<uint64_t> iova;    // of the descriptors; the rest follows
+  Counter interrupts, stranded;  // any process
   Counter capture_put, capture_taken, capture_lost;
 };
 
@@ -109,11 +112,11 @@ struct RailGeometry {
   size_t marks = 0;
   size_t inbox_area = 0;
   size_t capture_area = 0;
-  size_t dma = 0;           // page aligned: TX descriptors
+  size_t dma = 0;  // page aligned: TX descriptors
   size_t rx_descriptors = 0;
   size_t tx_buffers = 0;
   size_t rx_buffers = 0;
-  size_t bytes = 0;         // page aligned
+  size_t bytes = 0;  // page aligned
 
   static RailGeometry of(const HostConfig& config) noexcept;
 };

@@ -1,18 +1,19 @@
-// Named barriers between the processor and a device that reads and writes its memory. A call says why the
-// order matters; the machine decides what it costs (facts/thunderbolt.md, A.6).
+// Named barriers between the processor and a device that reads and writes its memory. A call says
+// why the order matters; the machine decides what it costs.
 //
 //   to_device()    descriptors and payload are visible before the doorbell that follows
 //   from_device()  payload is read after the descriptor that announced it
 //   doorbell()     the doorbell leaves now, not in some write-combining buffer
 //
-// And one between two processors: full_barrier(), when each writes its own word and then reads the other's.
+// And one between two processors: full_barrier(), when each writes its own word and then reads the
+// other's.
 #pragma once
 
 namespace tbt::sys {
 
 #if defined(__x86_64__)
-// Stores to write-back memory are seen in order by a coherent device, and loads are not reordered: only the
-// compiler must be held. A doorbell to uncached memory is not buffered.
+// Stores to write-back memory are seen in order by a coherent device, and loads are not reordered:
+// only the compiler must be held. A doorbell to uncached memory is not buffered.
 inline void to_device() noexcept { asm volatile("" ::: "memory"); }
 inline void from_device() noexcept { asm volatile("" ::: "memory"); }
 inline void doorbell() noexcept { asm volatile("" ::: "memory"); }

@@ -19,7 +19,8 @@ Result<SharedMemory> SharedMemory::create(const char* name, size_t bytes) {
   if (ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
     return Status(errno, "cannot size the shared memory");
   }
-  if (fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return Status(errno, "cannot seal the shared memory");
+  if (fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0)
+    return Status(errno, "cannot seal the shared memory");
   return map(std::move(fd));
 }
 

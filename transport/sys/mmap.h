@@ -1,7 +1,8 @@
 // SharedMemory: an anonymous, sealed, shared memory (memfd) and its mapping in this process.
 //
-// It has no name in any file system: it lives as long as somebody holds its descriptor or a mapping, so a
-// killed owner leaves nothing behind. The seals fix its size, so that no other holder can shrink it under us.
+// It has no name in any file system: it lives as long as somebody holds its descriptor or a
+// mapping, so a killed owner leaves nothing behind. The seals fix its size, so that no other holder
+// can shrink it under us.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +17,8 @@ class SharedMemory {
  public:
   // Zero-filled. `name` is only seen in /proc.
   static Result<SharedMemory> create(const char* name, size_t bytes);
-  // Maps the whole of a memory that create() made in another process; refuses one that is not sealed.
+  // Maps the whole of a memory that create() made in another process; refuses one that is not
+  // sealed.
   static Result<SharedMemory> map(UniqueFd fd);
 
   SharedMemory(SharedMemory&& other) noexcept

@@ -21,8 +21,8 @@ struct ProcessStat {
   uint32_t start_ticks = 0;
 };
 
-// /proc/PID/stat: the name stands in parentheses and may itself hold any character, so fields are counted
-// from the last parenthesis: state is field 3, the number of threads 20, the start time 22.
+// /proc/PID/stat: the name stands in parentheses and may itself hold any character, so fields are
+// counted from the last parenthesis: state is field 3, the number of threads 20, the start time 22.
 bool parse_stat(const char* text, ProcessStat& out) noexcept {
   const char* p = std::strrchr(text, ')');
   if (p == nullptr || p[1] != ' ') return false;
@@ -53,7 +53,8 @@ bool read_stat(uint32_t pid, ProcessStat& out) noexcept {
 ProcessToken make_token() noexcept {
   const auto pid = static_cast<uint32_t>(getpid());
   ProcessStat stat;
-  read_stat(pid, stat);  // without /proc the start time is 0 on both sides, and the pid alone decides
+  read_stat(pid,
+            stat);  // without /proc the start time is 0 on both sides, and the pid alone decides
   return uint64_t{stat.start_ticks} << 32 | pid;
 }
 

@@ -1,5 +1,5 @@
-// ProcessToken: names one life of one process, so that a lock can tell who holds it and whether that
-// process still lives. A pid alone is reused; pid and start time together are not.
+// ProcessToken: names one life of one process, so that a lock can tell who holds it and whether
+// that process still lives. A pid alone is reused; pid and start time together are not.
 //
 // All holders are taken to be in one pid namespace, as the processes of one machine's fabric are.
 #pragma once
@@ -9,7 +9,8 @@
 
 namespace tbt::sys {
 
-// Low half: the pid (bit 31 is free for the lock). High half: low 32 bits of the start time in clock ticks.
+// Low half: the pid (bit 31 is free for the lock). High half: low 32 bits of the start time in
+// clock ticks.
 using ProcessToken = uint64_t;
 
 inline constexpr uint32_t token_pid(ProcessToken token) noexcept {

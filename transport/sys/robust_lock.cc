@@ -8,8 +8,8 @@
 namespace tbt::sys {
 namespace {
 
-constexpr int kSpins = 200;               // about the length of a burst under the lock
-constexpr int kYields = 50;               // the holder may have been taken off its processor
+constexpr int kSpins = 200;                // about the length of a burst under the lock
+constexpr int kYields = 50;                // the holder may have been taken off its processor
 constexpr int64_t kSleepNs = 1000 * 1000;  // between looks at whether the holder lives
 
 }  // namespace
@@ -43,7 +43,8 @@ LockOutcome RobustLock::sleep_until_taken() noexcept {
     uint64_t held = word_.load(std::memory_order_relaxed);
     if (held == 0) continue;
     if (!word_.compare_exchange_strong(held, held | kWaiters, std::memory_order_relaxed)) continue;
-    futex_wait(&word_, static_cast<uint32_t>(held | kWaiters), kSleepNs);  // low half: little endian
+    futex_wait(&word_, static_cast<uint32_t>(held | kWaiters),
+               kSleepNs);  // low half: little endian
   }
 }
 

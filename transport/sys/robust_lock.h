@@ -1,9 +1,10 @@
 // RobustLock: a lock in shared memory that survives the death of its holder.
 //
-// One 64-bit word holds the ProcessToken of the holder. Uncontended, taking and giving it back is one atomic
-// operation each and no system call. Who waits spins, then yields, then sleeps on the word, and looks from
-// time to time whether the holder still lives; if not, it takes the lock over and is told so: it must then
-// repair what the lock guards before it goes on (and if it dies in turn, the next one must).
+// One 64-bit word holds the ProcessToken of the holder. Uncontended, taking and giving it back is
+// one atomic operation each and no system call. Who waits spins, then yields, then sleeps on the
+// word, and looks from time to time whether the holder still lives; if not, it takes the lock over
+// and is told so: it must then repair what the lock guards before it goes on (and if it dies in
+// turn, the next one must).
 //
 // Zero-filled memory is a free lock. It is not recursive, and not fair.
 #pragma once
@@ -15,10 +16,10 @@
 
 namespace tbt::sys {
 
-enum class [[nodiscard]] LockOutcome {
-  kBusy,       // not taken
-  kTaken,
-  kOwnerDied,  // taken from a dead process: repair first
+enum class [[nodiscard]] LockOutcome{
+    kBusy,  // not taken
+    kTaken,
+    kOwnerDied,  // taken from a dead process: repair first
 };
 
 class RobustLock {
@@ -44,8 +45,8 @@ class RobustLock {
   void unlock() noexcept {
     if ((word_.exchange(0, std::memory_order_seq_cst) & kWaiters) != 0) wake_waiters();
   }
-  // Cheaper, and no barrier. Who begins to sleep at this very moment may be overlooked; it looks again after a
-  // millisecond (robust_lock.cc).
+  // Cheaper, and no barrier. Who begins to sleep at this very moment may be overlooked; it looks
+  // again after a millisecond (robust_lock.cc).
   void unlock_fast() noexcept {
     const bool waiters = (word_.load(std::memory_order_relaxed) & kWaiters) != 0;
     word_.store(0, std::memory_order_release);
@@ -56,7 +57,9 @@ class RobustLock {
   [[nodiscard]] ProcessToken holder() const noexcept {
     return word_.load(std::memory_order_acquire) & ~kWaiters;
   }
-  [[nodiscard]] bool is_locked() const noexcept { return word_.load(std::memory_order_acquire) != 0; }
+  [[nodiscard]] bool is_locked() const noexcept {
+    return word_.load(std::memory_order_acquire) != 0;
+  }
 
  private:
   static constexpr uint64_t kWaiters = uint64_t{1} << 31;

@@ -6,14 +6,14 @@
 namespace tbt::rail::emulated {
 namespace {
 
-// A frame travels as transport packets of at most 256 bytes with a header of 4 each, and a CRC of 4 at the
-// end (facts/thunderbolt.md, G).
+// A frame travels as transport packets of at most 256 bytes with a header of 4 each, and a CRC of 4
+// at the end.
 constexpr uint64_t wire_bytes(uint32_t length) noexcept {
   return length + 4ull * ((length + 255) / 256) + 4;
 }
 
-// Link rates of facts/thunderbolt.md, G: USB4 v2 Gen 4, 2 x 40 Gb/s; USB4 Gen 3, 2 x 20 Gb/s with 128b/132b.
-// Nobody has published the one-way latency between two NHIs; 1 us is an assumption.
+// Link rates: USB4 v2 Gen 4, 2 x 40 Gb/s; USB4 Gen 3, 2 x 20 Gb/s with
+// 128b/132b. Nobody has published the one-way latency between two NHIs; 1 us is an assumption.
 constexpr uint64_t kTb5Bps = 80'000'000'000;
 constexpr uint64_t kUsb4Bps = 40'000'000'000 / 132 * 128;
 constexpr int64_t kLatencyNs = 1000;
@@ -39,7 +39,8 @@ bool CableModel::is_ideal(const CableParams& p) noexcept {
          p.duplicate_ppm == 0 && p.lost_interrupt_ppm == 0 && p.stranded_ppm == 0;
 }
 
-// Every frame draws the same number of times, so that a change of one probability does not shift the others.
+// Every frame draws the same number of times, so that a change of one probability does not shift
+// the others.
 Verdict CableModel::decide(int64_t now_ns, uint32_t length, const CableParams& p) noexcept {
   Verdict v;
   v.drop = rng_.below(1000000) < p.drop_ppm;

@@ -30,16 +30,26 @@ bool is_on(const Register& reg, uint32_t bits) noexcept {
 
 const char* misuse_text(Misuse misuse) noexcept {
   switch (misuse) {
-    case Misuse::kNone: return "";
-    case Misuse::kIndexBeyondRing: return "index beyond the ring";
-    case Misuse::kDoorbellOnStoppedRing: return "doorbell on a ring that is not enabled";
-    case Misuse::kEnabledTwice: return "ring enabled twice";
-    case Misuse::kEnabledUnprogrammed: return "ring enabled without base or size";
-    case Misuse::kE2eBeforeEnable: return "end-to-end flow control before the ring is enabled";
-    case Misuse::kChangedWhileEnabled: return "base or size changed while the ring is enabled";
-    case Misuse::kNotPosted: return "descriptor without its posted flag";
-    case Misuse::kRawTooLong: return "raw descriptor of more than 256 bytes";
-    case Misuse::kWrongHalf: return "write to the hardware's half of an index register";
+    case Misuse::kNone:
+      return "";
+    case Misuse::kIndexBeyondRing:
+      return "index beyond the ring";
+    case Misuse::kDoorbellOnStoppedRing:
+      return "doorbell on a ring that is not enabled";
+    case Misuse::kEnabledTwice:
+      return "ring enabled twice";
+    case Misuse::kEnabledUnprogrammed:
+      return "ring enabled without base or size";
+    case Misuse::kE2eBeforeEnable:
+      return "end-to-end flow control before the ring is enabled";
+    case Misuse::kChangedWhileEnabled:
+      return "base or size changed while the ring is enabled";
+    case Misuse::kNotPosted:
+      return "descriptor without its posted flag";
+    case Misuse::kRawTooLong:
+      return "raw descriptor of more than 256 bytes";
+    case Misuse::kWrongHalf:
+      return "write to the hardware's half of an index register";
   }
   return "?";
 }
@@ -49,9 +59,10 @@ void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept {
   nhi.misuse.fetch_add(1, std::memory_order_relaxed);
 }
 
-// Status first, then mask. Who arms does it the other way round (clear status, enable, look at the ring), so
-// either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled. The caller has just
-// done an atomic exchange (unlock), so its descriptor is visible before the status is read.
+// Status first, then mask. Who arms does it the other way round (clear status, enable, look at the
+// ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
+// The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
+// status is read.
 void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
   NhiSilicon& nhi = *host.nhi;
   const uint32_t mask = 1u << (bit % 32);
@@ -80,8 +91,8 @@ CableParams DmaEngine::params() const noexcept {
 
 // ---- running
 
-// A live holder does our work too. A dead one does not: its pulse is felt now and then, and always after a
-// death.
+// A live holder does our work too. A dead one does not: its pulse is felt now and then, and always
+// after a death.
 bool DmaEngine::enter(Care care) noexcept {
   sys::LockOutcome outcome = direction_.lock.try_lock();
   // The doorbell is visible before we look again: a runner that has not left by then will see it.
@@ -126,7 +137,8 @@ void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
     direction_.lock.unlock();
     if (pass.rx_interrupt) raise_interrupt(*to_.host, fabric_.hop_count + to_.hop);
     if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
-    // A receive ring may have come up meanwhile, so look again; but one whose memory is not mapped never will.
+    // A receive ring may have come up meanwhile, so look again; but one whose memory is not mapped
+    // never will.
     const bool no_ring = stop == Stop::kStalled && pass.rx.descriptors == nullptr;
     if (no_ring && ++blind > kBlindMax) return;
   } while (more_work(stop));
@@ -155,7 +167,8 @@ bool DmaEngine::more_work(Stop stop) const noexcept {
              to_.host->nhi->removed.load(std::memory_order_relaxed) == 0 &&
              rx_regs().index.load(std::memory_order_seq_cst) != at.rx;
     case Stop::kCableFull:
-    case Stop::kOff: return false;
+    case Stop::kOff:
+      return false;
   }
   return false;
 }
@@ -186,8 +199,8 @@ DmaEngine::Stop DmaEngine::pass_directly(Pass& pass) noexcept {
   return Stop::kIdle;
 }
 
-// The next frame's buffer was last touched by the receiver's processor. Fetching its first lines now, while
-// nobody waits, takes one trip between the processors off the next frame's time.
+// The next frame's buffer was last touched by the receiver's processor. Fetching its first lines
+// now, while nobody waits, takes one trip between the processors off the next frame's time.
 void DmaEngine::warm_up_next(const Pass& pass, const Indices& at) noexcept {
   if (pass.rx.descriptors == nullptr) return;
   if (rx_regs().index.load(std::memory_order_relaxed) == at.rx) return;
@@ -197,7 +210,8 @@ void DmaEngine::warm_up_next(const Pass& pass, const Indices& at) noexcept {
   for (size_t line = 0; line < kWarmBytes; line += 64) __builtin_prefetch(next + line, 1);
 }
 
-// Announces that frames wait, and looks again: the receiver posts first and then looks at `stalled`.
+// Announces that frames wait, and looks again: the receiver posts first and then looks at
+// `stalled`.
 bool DmaEngine::stall(const Pass& pass, const Indices& at) noexcept {
   direction_.stalled.store(1, std::memory_order_seq_cst);
   return room(pass, at) == Room::kWait;
@@ -222,7 +236,8 @@ DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
   const CableParams current = params();
   Indices at = indices();
   while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
-    if (static_cast<uint16_t>(at.queue_in - at.queue_out) + 2 > kQueueSlots) return Stop::kCableFull;
+    if (static_cast<uint16_t>(at.queue_in - at.queue_out) + 2 > kQueueSlots)
+      return Stop::kCableFull;
     Frame frame;
     const uint16_t sent = at.tx;
     at.tx = next_of(at.tx, pass.tx.size);
@@ -247,7 +262,8 @@ void DmaEngine::put_on_cable(const Frame& frame, const Verdict& verdict, Indices
     slot.lost_interrupt = verdict.lost_interrupt;
     slot.stranded = verdict.stranded;
     std::memcpy(slot.data, frame.data, frame.length);
-    if (verdict.corrupt) slot.data[verdict.corrupt_bit / 8] ^= std::byte(1u << verdict.corrupt_bit % 8);
+    if (verdict.corrupt)
+      slot.data[verdict.corrupt_bit / 8] ^= std::byte(1u << verdict.corrupt_bit % 8);
   }
 }
 
@@ -268,7 +284,8 @@ DmaEngine::Stop DmaEngine::bring_out(Pass& pass) noexcept {
   Indices at = indices();
   while (at.queue_in != at.queue_out && due_ns(at, pass.now_ns) <= pass.now_ns) {
     const QueueSlot& slot = queue_[at.queue_out % kQueueSlots];
-    const Frame frame{slot.data, slot.length, slot.sof, slot.eof, slot.damaged, slot.lost_interrupt};
+    const Frame frame{slot.data, slot.length,  slot.sof,
+                      slot.eof,  slot.damaged, slot.lost_interrupt};
     Indices after = at;
     ++after.queue_out;
     if (!deliver(pass, frame, after) && stall(pass, at)) return Stop::kStalled;
@@ -285,7 +302,7 @@ int64_t DmaEngine::advance(int64_t now_ns) noexcept {
   const Indices left = indices();
   if (left.queue_in == left.queue_out) return INT64_MAX;
   if (direction_.stalled.load(std::memory_order_relaxed) != 0) return INT64_MAX;  // posting goes on
-  if (direction_.lock.try_lock() != sys::LockOutcome::kTaken) return now_ns;      // somebody is at it
+  if (direction_.lock.try_lock() != sys::LockOutcome::kTaken) return now_ns;  // somebody is at it
   const Indices at = indices();
   const int64_t due = at.queue_in == at.queue_out ? INT64_MAX : due_ns(at, now_ns);
   direction_.lock.unlock();
@@ -354,8 +371,8 @@ bool DmaEngine::is_allowed(const Frame& frame) const noexcept {
   return (masks >> 16 >> frame.sof & 1) != 0 && (masks >> frame.eof & 1) != 0;
 }
 
-// Whether the receive ring can take a frame. With end-to-end flow control the sender waits, also for a ring
-// that is not enabled or has never had a buffer; without it the frame is lost.
+// Whether the receive ring can take a frame. With end-to-end flow control the sender waits, also
+// for a ring that is not enabled or has never had a buffer; without it the frame is lost.
 DmaEngine::Room DmaEngine::room(const Pass& pass, const Indices& at) const noexcept {
   const bool tx_e2e = fabric_.e2e && is_on(tx_regs().options, nhi::kOptionE2e);
   if (pass.rx.descriptors == nullptr || rx_regs().primed.load(std::memory_order_acquire) == 0) {
@@ -389,8 +406,9 @@ bool DmaEngine::deliver(Pass& pass, const Frame& frame, Indices after) noexcept 
   return true;
 }
 
-// Payload, journal, completion, commit. Killed after the journal, the completion is done again by recover():
-// it succeeds only if the descriptor still has the word that was replaced, so it happens once.
+// Payload, journal, completion, commit. Killed after the journal, the completion is done again by
+// recover(): it succeeds only if the descriptor still has the word that was replaced, so it happens
+// once.
 void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexcept {
   Descriptor& d = pass.rx.descriptors[after.rx];
   const uint32_t old_word = d.word.load(std::memory_order_acquire);
@@ -418,9 +436,9 @@ void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexc
 
 // ---- when a process died, or a ring was stopped
 
-// The journal is of use only if it is about the step that was not committed. A frame taken from the transmit
-// ring may lack its completion; setting it again does no harm, because the driver cannot have filled the
-// descriptor before the consumer index: the ring holds one less than its size.
+// The journal is of use only if it is about the step that was not committed. A frame taken from the
+// transmit ring may lack its completion; setting it again does no harm, because the driver cannot
+// have filled the descriptor before the consumer index: the ring holds one less than its size.
 void DmaEngine::recover() noexcept {
   const Ring tx = ring_of(*from_.host, tx_regs(), found_tx_);
   const Ring rx = ring_of(*to_.host, rx_regs(), found_rx_);

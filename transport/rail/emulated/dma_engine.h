@@ -1,8 +1,10 @@
-// DmaEngine: moves frames from the transmit ring of one NHI over a cable into the receive ring of another.
-// There is one per direction of a cable. It runs inline in whoever rings a doorbell: the sender, or the
-// receiver when it posts the buffers for which frames were waiting, or anybody when a frame is due.
+// DmaEngine: moves frames from the transmit ring of one NHI over a cable into the receive ring of
+// another. There is one per direction of a cable. It runs inline in whoever rings a doorbell: the
+// sender, or the receiver when it posts the buffers for which frames were waiting, or anybody when
+// a frame is due.
 //
-// Whoever finds the engine running leaves: the runner looks once more after it has given the lock back.
+// Whoever finds the engine running leaves: the runner looks once more after it has given the lock
+// back.
 #pragma once
 
 #include <atomic>
@@ -47,9 +49,14 @@ class DmaEngine {
     const HostView* host = nullptr;
     uint32_t hop = 0;
   };
-  DmaEngine(FabricSilicon& fabric, CableSilicon& cable, DirectionSilicon& direction, QueueSlot* queue,
-            End from, End to) noexcept
-      : fabric_(fabric), cable_(cable), direction_(direction), queue_(queue), from_(from), to_(to) {}
+  DmaEngine(FabricSilicon& fabric, CableSilicon& cable, DirectionSilicon& direction,
+            QueueSlot* queue, End from, End to) noexcept
+      : fabric_(fabric),
+        cable_(cable),
+        direction_(direction),
+        queue_(queue),
+        from_(from),
+        to_(to) {}
 
   // Moves what can move now.
   void run() noexcept { run_at(kNoTime, Care::kUsual); }
@@ -70,7 +77,8 @@ class DmaEngine {
     return Indices::unpack(direction_.indices.load(std::memory_order_acquire));
   }
 
-  // A ring was stopped: its index begins at 0 again. What is on the cable is lost with the receive ring.
+  // A ring was stopped: its index begins at 0 again. What is on the cable is lost with the receive
+  // ring.
   void reset_tx() noexcept;
   void reset_rx() noexcept;
 
@@ -141,7 +149,7 @@ class DmaEngine {
   DirectionSilicon& direction_;
   QueueSlot* queue_;
   End from_, to_;
-  FoundRing found_tx_, found_rx_;   // under the direction's lock, as everything but this:
+  FoundRing found_tx_, found_rx_;  // under the direction's lock, as everything but this:
   std::atomic<uint32_t> busy_{0};  // how often this process found the engine running
 };
 

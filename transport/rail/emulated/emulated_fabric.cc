@@ -34,12 +34,14 @@ Status check_ends(const FabricConfig& config, const CableEnds& ends) {
 }
 
 Status check_config(const FabricConfig& config) {
-  if (config.hosts == 0 || config.hosts > kHostsMax) return Status(EINVAL, "a fabric has 1 to 8 hosts");
+  if (config.hosts == 0 || config.hosts > kHostsMax)
+    return Status(EINVAL, "a fabric has 1 to 8 hosts");
   if (config.hop_count != 3 && config.hop_count != 12 && config.hop_count != 32) {
     return Status(EINVAL, "a controller has 3, 12 or 32 hops");
   }
   if (config.cables.size() > kCablesMax) return Status(EINVAL, "a fabric has at most 28 cables");
-  if (config.params.size() != config.cables.size()) return Status(EINVAL, "one set of parameters per cable");
+  if (config.params.size() != config.cables.size())
+    return Status(EINVAL, "one set of parameters per cable");
   bool used[kHostsMax][kRailsMax] = {};
   for (const CableEnds& ends : config.cables) {
     if (const Status s = check_ends(config, ends); !s) return s;
@@ -154,7 +156,8 @@ Result<std::unique_ptr<EmulatedFabric>> EmulatedFabric::create(const FabricConfi
 Result<std::unique_ptr<EmulatedFabric>> EmulatedFabric::map(sys::UniqueFd fd) {
   auto memory = sys::SharedMemory::map(std::move(fd));
   if (!memory) return memory.error();
-  if (memory->bytes() < sizeof(FabricSilicon)) return Status(EPROTO, "emulated fabric is too small");
+  if (memory->bytes() < sizeof(FabricSilicon))
+    return Status(EPROTO, "emulated fabric is too small");
   const auto& silicon = *reinterpret_cast<const FabricSilicon*>(memory->base());
   if (silicon.magic != kMagic) return Status(EPROTO, "not an emulated fabric");
   if (silicon.version != kVersion) return Status(EPROTO, "emulated fabric of another version");
@@ -200,7 +203,8 @@ void EmulatedFabric::set_params(uint32_t cable, const CableParams& params) noexc
 uint32_t EmulatedFabric::cable_of(uint32_t host, uint32_t ordinal) const noexcept {
   for (uint32_t c = 0; c < cables(); ++c) {
     const CableEnds e = ends(c);
-    if ((e.host_a == host && e.ordinal_a == ordinal) || (e.host_b == host && e.ordinal_b == ordinal)) {
+    if ((e.host_a == host && e.ordinal_a == ordinal) ||
+        (e.host_b == host && e.ordinal_b == ordinal)) {
       return c;
     }
   }
@@ -218,8 +222,8 @@ void EmulatedFabric::attach_host(uint32_t host, HostMemory* memory, int interrup
 NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   const NhiSilicon& nhi = state_->silicon.nhis[host];
-  return {nhi.dma_faults.load(), nhi.misuse.load(),      misuse_text(nhi.last_misuse.load()),
-          nhi.pdf_drops.load(),  nhi.overruns.load(),    nhi.unreachable.load(),
+  return {nhi.dma_faults.load(), nhi.misuse.load(),   misuse_text(nhi.last_misuse.load()),
+          nhi.pdf_drops.load(),  nhi.overruns.load(), nhi.unreachable.load(),
           nhi.interrupts.load()};
 }
 

@@ -1,6 +1,7 @@
-// EmulatedFabric: the "silicon" of an emulated fabric, one sealed memfd for all hosts: an NHI model per host
-// and the cables between them. Every process of every host maps it, and every host's HostMemory, because a
-// doorbell runs the model's DMA inline in the caller, from the sender's memory into the receiver's.
+// EmulatedFabric: the "silicon" of an emulated fabric, one sealed memfd for all hosts: an NHI model
+// per host and the cables between them. Every process of every host maps it, and every host's
+// HostMemory, because a doorbell runs the model's DMA inline in the caller, from the sender's
+// memory into the receiver's.
 #pragma once
 
 #include <array>
@@ -28,23 +29,23 @@ struct CableEnds {
 
 struct FabricConfig {
   uint32_t hosts = 0;
-  uint32_t hop_count = 12;     // of each NHI: 3, 12 or 32; ring 0 is the control channel's
+  uint32_t hop_count = 12;  // of each NHI: 3, 12 or 32; ring 0 is the control channel's
   bool usb4_v2 = true;
-  bool intel = true;           // interrupt status clears on read; otherwise write one to clear
-  bool e2e = true;             // end-to-end flow control on the data rings
-  uint64_t seed = 1;           // of all faults
+  bool intel = true;  // interrupt status clears on read; otherwise write one to clear
+  bool e2e = true;    // end-to-end flow control on the data rings
+  uint64_t seed = 1;  // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
 };
 
 // What the NHI of a host counted since the fabric was made.
 struct NhiCounters {
-  uint64_t dma_faults = 0;      // address outside what was mapped: the access is refused
-  uint64_t misuse = 0;          // the driver broke a rule of the hardware; `last_misuse` says which
+  uint64_t dma_faults = 0;  // address outside what was mapped: the access is refused
+  uint64_t misuse = 0;      // the driver broke a rule of the hardware; `last_misuse` says which
   const char* last_misuse = "";
-  uint64_t pdf_drops = 0;       // SOF or EOF not allowed by the receive ring's masks
-  uint64_t overruns = 0;        // no buffer posted and no end-to-end flow control
-  uint64_t unreachable = 0;     // cable pulled, or peer's ring not enabled
+  uint64_t pdf_drops = 0;    // SOF or EOF not allowed by the receive ring's masks
+  uint64_t overruns = 0;     // no buffer posted and no end-to-end flow control
+  uint64_t unreachable = 0;  // cable pulled, or peer's ring not enabled
   uint64_t interrupts = 0;
 };
 
@@ -65,8 +66,9 @@ class EmulatedFabric {
   // The fabric's cable number of host `host`'s cable `ordinal`.
   [[nodiscard]] uint32_t cable_of(uint32_t host, uint32_t ordinal) const noexcept;
 
-  // The memory and interrupt descriptor (eventfd, not owned) of a host, so that DMA and interrupts from this
-  // process can reach it. Every host's must be given before open_device() is used for traffic.
+  // The memory and interrupt descriptor (eventfd, not owned) of a host, so that DMA and interrupts
+  // from this process can reach it. Every host's must be given before open_device() is used for
+  // traffic.
   void attach_host(uint32_t host, HostMemory* memory, int interrupt_fd) noexcept;
 
   [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;

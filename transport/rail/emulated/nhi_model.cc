@@ -49,7 +49,8 @@ uint32_t NhiModel::read32(uint32_t offset) noexcept {
   return read_misc(offset);
 }
 
-uint32_t NhiModel::read_ring(const RingRegisters& regs, bool tx, uint32_t hop, uint32_t field) noexcept {
+uint32_t NhiModel::read_ring(const RingRegisters& regs, bool tx, uint32_t hop,
+                             uint32_t field) noexcept {
   if (field == 0) return get(regs.base_low);
   if (field == 4) return get(regs.base_high);
   if (field == kRingSize) return get(regs.size);
@@ -77,11 +78,16 @@ uint32_t NhiModel::version() const noexcept { return fabric_.usb4_v2 ? kCapabili
 
 uint32_t NhiModel::read_misc(uint32_t offset) noexcept {
   switch (offset) {
-    case kRegCapabilities: return fabric_.hop_count | version() << 16;
-    case kRegDmaMisc: return get(nhi_.dma_misc);
-    case kRegInboxData: return get(nhi_.inbox_data);
-    case kRegInboxCommand: return get(nhi_.inbox_command);
-    default: return 0;  // reset registers: done at once; outbox and firmware status: no firmware manager
+    case kRegCapabilities:
+      return fabric_.hop_count | version() << 16;
+    case kRegDmaMisc:
+      return get(nhi_.dma_misc);
+    case kRegInboxData:
+      return get(nhi_.inbox_data);
+    case kRegInboxCommand:
+      return get(nhi_.inbox_command);
+    default:
+      return 0;  // reset registers: done at once; outbox and firmware status: no firmware manager
   }
 }
 
@@ -164,7 +170,8 @@ void NhiModel::ring_rx_doorbell(uint32_t hop, uint32_t value) noexcept {
   }
 }
 
-// Enabling takes two writes when end-to-end flow control is wanted: it is added to the enabled ring.
+// Enabling takes two writes when end-to-end flow control is wanted: it is added to the enabled
+// ring.
 bool NhiModel::check_options(const RingRegisters& regs, uint32_t old, uint32_t value) noexcept {
   if ((old & kOptionEnable) == 0) {
     if ((value & kOptionE2e) != 0) {
@@ -220,7 +227,8 @@ void NhiModel::write_misc(uint32_t offset, uint32_t value) noexcept {
   if (offset == kRegDmaMisc) put(nhi_.dma_misc, value);
   if (offset == kRegInboxData) put(nhi_.inbox_data, value);
   if (offset == kRegInboxCommand) {
-    const bool request = (value & kInboxRequest) != 0;  // nobody is there to answer: an error, at once
+    const bool request =
+        (value & kInboxRequest) != 0;  // nobody is there to answer: an error, at once
     put(nhi_.inbox_command, request ? (value & ~kInboxRequest) | kInboxError : value);
   }
 }
@@ -239,7 +247,8 @@ void NhiModel::reset_router() noexcept {
 Result<uint64_t> NhiModel::dma_map(uint64_t offset, uint64_t bytes) {
   if (host_.memory == nullptr) return Status(ENODEV, "the host's memory is not attached");
   const uint64_t all = host_.memory->bytes();
-  if (bytes == 0 || bytes % 4096 != 0 || offset % 4096 != 0) return Status(EINVAL, "not whole pages");
+  if (bytes == 0 || bytes % 4096 != 0 || offset % 4096 != 0)
+    return Status(EINVAL, "not whole pages");
   if (bytes > all || offset > all - bytes) return Status(EINVAL, "outside the host's memory");
   for (IovaRange& range : nhi_.iova) {
     if (range.bytes.load(std::memory_order_relaxed) != 0) continue;
@@ -267,7 +276,8 @@ int NhiModel::interrupt_fd(uint32_t vector) const noexcept {
   return vector < kVectorsMax ? host_.interrupt_fd : -1;
 }
 
-// Ideal cables need no time; every now and then somebody looks for what a killed process left lying.
+// Ideal cables need no time; every now and then somebody looks for what a killed process left
+// lying.
 int64_t NhiModel::advance(int64_t now_ns) noexcept {
   const bool timed = fabric_.timed.load(std::memory_order_relaxed) != 0;
   const bool sweep = now_ns >= next_sweep_ns_.load(std::memory_order_relaxed);

@@ -1,8 +1,9 @@
-// NhiModel: the registers of one emulated NHI as a PCI device (facts/thunderbolt.md, A.2-A.7). Rings and
-// interrupts behave as on silicon; the DMA behind a doorbell is run by the DmaEngine of the cable.
+// NhiModel: the registers of one emulated NHI as a PCI device.
+// Rings and interrupts behave as on silicon; the DMA behind a doorbell is run by the DmaEngine of
+// the cable.
 //
-// Two flavours of interrupt status: Intel's clears on read, the others' by writing ones. A driver that breaks
-// a rule of the hardware is counted and told apart (NhiCounters::misuse).
+// Two flavours of interrupt status: Intel's clears on read, the others' by writing ones. A driver
+// that breaks a rule of the hardware is counted and told apart (NhiCounters::misuse).
 #pragma once
 
 #include <array>

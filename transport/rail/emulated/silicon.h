@@ -1,8 +1,10 @@
-// The layout of an emulated fabric in shared memory: the registers of every NHI, and every cable with what is
-// on it. Offsets and sizes follow from the shape alone, so every process finds the same.
+// The layout of an emulated fabric in shared memory: the registers of every NHI, and every cable
+// with what is on it. Offsets and sizes follow from the shape alone, so every process finds the
+// same.
 //
-// A process may be killed while it runs the model. So every step ends with one atomic store that makes it
-// true (DirectionSilicon::indices), and what must happen beside it is in the journal (dma_engine.cc).
+// A process may be killed while it runs the model. So every step ends with one atomic store that
+// makes it true (DirectionSilicon::indices), and what must happen beside it is in the journal
+// (dma_engine.cc).
 #pragma once
 
 #include <array>
@@ -19,11 +21,11 @@ using Register = std::atomic<uint32_t>;
 
 struct RingRegisters {
   Register base_low, base_high;
-  Register index;    // the driver's half only: TX producer, RX "posted up to"
+  Register index;  // the driver's half only: TX producer, RX "posted up to"
   Register size;
   Register options;
   Register pdf_masks;
-  Register primed;   // RX: something was posted since the ring was enabled
+  Register primed;  // RX: something was posted since the ring was enabled
 };
 
 struct IovaRange {
@@ -55,32 +57,35 @@ struct alignas(64) NhiSilicon {
   Register removed;
   alignas(64) std::array<IovaRange, 32> iova;
   Register iova_generation;  // counts changes of it
-  alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable, interrupts;
+  alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable,
+      interrupts;
   std::atomic<Misuse> last_misuse;
 };
 
-// Where both ends and the cable between them stand: TX consumer, RX producer, and the frames on the cable.
+// Where both ends and the cable between them stand: TX consumer, RX producer, and the frames on the
+// cable.
 struct Indices {
-  uint16_t tx = 0, rx = 0;         // modulo the rings' sizes
+  uint16_t tx = 0, rx = 0;               // modulo the rings' sizes
   uint16_t queue_in = 0, queue_out = 0;  // count on
 
   static Indices unpack(uint64_t v) noexcept {
-    return {static_cast<uint16_t>(v), static_cast<uint16_t>(v >> 16), static_cast<uint16_t>(v >> 32),
-            static_cast<uint16_t>(v >> 48)};
+    return {static_cast<uint16_t>(v), static_cast<uint16_t>(v >> 16),
+            static_cast<uint16_t>(v >> 32), static_cast<uint16_t>(v >> 48)};
   }
   [[nodiscard]] uint64_t pack() const noexcept {
     return uint64_t{tx} | uint64_t{rx} << 16 | uint64_t{queue_in} << 32 | uint64_t{queue_out} << 48;
   }
 };
 
-// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock. Two cache
-// lines, because processors fetch them in pairs and the other direction is somebody else's.
+// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock. Two
+// cache lines, because processors fetch them in pairs and the other direction is somebody else's.
 struct alignas(128) DirectionSilicon {
   sys::RobustLock lock;
-  std::atomic<uint64_t> indices;   // packed Indices
-  std::atomic<uint32_t> stalled;   // frames wait for the receiver to post
-  uint32_t overrun;                // a frame was lost for want of a buffer: flag the next
-  // What completes the receive descriptor of the step from `before` to `after`; `before` is written last.
+  std::atomic<uint64_t> indices;  // packed Indices
+  std::atomic<uint32_t> stalled;  // frames wait for the receiver to post
+  uint32_t overrun;               // a frame was lost for want of a buffer: flag the next
+  // What completes the receive descriptor of the step from `before` to `after`; `before` is written
+  // last.
   std::atomic<uint64_t> journal_before;
   uint64_t journal_after;
   uint32_t journal_old_word, journal_new_word;

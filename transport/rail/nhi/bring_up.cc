@@ -1,4 +1,4 @@
-// Bringing a ring pair up and down, in the order that Linux uses (facts/thunderbolt.md, A.6).
+// Bringing a ring pair up and down, in the order that Linux uses (drivers/thunderbolt/nhi.c).
 #include "rail/nhi/nhi_rail.h"
 #include "rail/shared_rail.h"
 
@@ -6,7 +6,8 @@ namespace tbt::rail {
 namespace nhi {
 namespace {
 
-// PDFs of wire/frame.h: SOF packet 1, payload 3, control 4; EOF whole 1, head 2, payload 3, control 4.
+// PDFs of wire/frame.h: SOF packet 1, payload 3, control 4; EOF whole 1, head 2, payload 3,
+// control 4.
 constexpr uint32_t kSofMask = 1u << 1 | 1u << 3 | 1u << 4;
 constexpr uint32_t kEofMask = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4;
 
@@ -32,8 +33,8 @@ void NhiRail::program_rx_ring(uint64_t iova) noexcept {
                   kOptionEnable | kOptionE2e | hop_ << kOptionE2eHopShift);
 }
 
-// One vector per ring as far as they go; no throttling, because who sleeps wants to be woken at once, and the
-// interrupt is off while anybody polls. The mask stays clear until somebody arms.
+// One vector per ring as far as they go; no throttling, because who sleeps wants to be woken at
+// once, and the interrupt is off while anybody polls. The mask stays clear until somebody arms.
 void NhiRail::wire_interrupt() noexcept {
   const uint32_t ring = rx_bit();
   const uint32_t vector = hop_ % kVectorsMax;
@@ -44,16 +45,19 @@ void NhiRail::wire_interrupt() noexcept {
   device_.write32(kRegThrottling + vector * 4, 0);
 }
 
-// 1. addresses  2. TX ring  3. RX ring  4. interrupt wiring  5. receive buffers, once the ring runs.
-// Paths between the hosts (step 0, the connection manager's) are fixed in the emulated fabric.
+// 1. addresses  2. TX ring  3. RX ring  4. interrupt wiring  5. receive buffers, once the ring
+// runs. Paths between the hosts (step 0, the connection manager's) are fixed in the emulated
+// fabric.
 Status NhiRail::start() noexcept {
-  if (device_.read32(kRegCapabilities) == kDeviceGone) return Status(ENODEV, "the controller is gone");
+  if (device_.read32(kRegCapabilities) == kDeviceGone)
+    return Status(ENODEV, "the controller is gone");
   if (hop_ >= hop_count_) return Status(ENODEV, "the controller has no ring pair for this cable");
   if ((device_.read32(tx_options_register(hop_)) & kOptionEnable) != 0) {
     return Status(EBUSY, "the ring pair is in use");
   }
   const auto rail = hop_ - 1;
-  auto iova = device_.dma_map(RailMemory::dma_offset(memory_, rail), RailMemory::dma_bytes(memory_));
+  auto iova =
+      device_.dma_map(RailMemory::dma_offset(memory_, rail), RailMemory::dma_bytes(memory_));
   if (!iova) return iova.error();
   state_.shared.iova.store(*iova, std::memory_order_relaxed);
   state_.tx.head.store(0, std::memory_order_relaxed);

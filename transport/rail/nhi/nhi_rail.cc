@@ -10,7 +10,8 @@ namespace {
 
 // The receive ring is filled up again when so many descriptors are empty: one doorbell for many.
 constexpr uint32_t kRefillBatch = 32;
-// Frames handed on in one rx_burst beyond the caller's own, so that a caller is not everybody's servant.
+// Frames handed on in one rx_burst beyond the caller's own, so that a caller is not everybody's
+// servant.
 constexpr uint32_t kDispatchBudget = 64;
 // Looks at a taken receive lock before its holder's pulse is felt.
 constexpr uint32_t kMissesMax = 4096;
@@ -72,8 +73,8 @@ void NhiRail::tx_commit(std::span<const TxFrame> frames) noexcept {
   state_.tx.lock.unlock_fast();
 }
 
-// The last holder died before, in or after its doorbell. The head was moved before the doorbell, so frames
-// beyond it were never announced, and ringing again for those before it does no harm.
+// The last holder died before, in or after its doorbell. The head was moved before the doorbell, so
+// frames beyond it were never announced, and ringing again for those before it does no harm.
 void NhiRail::repair_tx() noexcept {
   device_.write32(tx_ring_register(hop_, kRingIndex), tx_.doorbell());
 }
@@ -85,7 +86,7 @@ size_t NhiRail::rx_burst(std::span<RxPacket> out) noexcept {
   size_t n = take_inbox(out);
   if (n == out.size()) return n;
   if (!rx_.ready() && state_.rx.starved.load(std::memory_order_relaxed) == 0) return n;
-  if (!lock_rx()) return n;  // the holder dispatches for us
+  if (!lock_rx()) return n;         // the holder dispatches for us
   n += take_inbox(out.subspan(n));  // what it left there before we had the lock
   n += dispatch(out.subspan(n));
   refill();
@@ -115,7 +116,7 @@ size_t NhiRail::dispatch(std::span<RxPacket> out) noexcept {
     if (arrival == Arrival::kNone) break;
     if (arrival != Arrival::kGood) {
       bump(arrival == Arrival::kDamaged ? state_.rx_counters.crc_errors
-                                         : state_.rx_counters.overruns);
+                                        : state_.rx_counters.overruns);
       consume(frame);
       pool_.set(frame.buffer, kMarkFree);
       continue;
@@ -125,8 +126,10 @@ size_t NhiRail::dispatch(std::span<RxPacket> out) noexcept {
   return taken;
 }
 
-// Puts heads and payloads together. A head is kept until the next frame shows whether its payload came.
-NhiRail::Routed NhiRail::route(const RxFrame& frame, std::span<RxPacket> out, size_t& taken) noexcept {
+// Puts heads and payloads together. A head is kept until the next frame shows whether its payload
+// came.
+NhiRail::Routed NhiRail::route(const RxFrame& frame, std::span<RxPacket> out,
+                               size_t& taken) noexcept {
   const KeptHead& kept = state_.rx.kept;
   const bool is_payload = frame.eof == kEofPayload;
   if (is_payload != (kept.buffer != kNoBuffer)) {
@@ -142,17 +145,23 @@ NhiRail::Routed NhiRail::route(const RxFrame& frame, std::span<RxPacket> out, si
     keep_head(frame);
     return Routed::kDone;
   }
-  InboxEntry entry{frame.buffer, kNoBuffer, static_cast<uint16_t>(frame.length), 0,
-                   frame.sof,    frame.eof, 0,                                   0};
+  InboxEntry entry{
+      frame.buffer, kNoBuffer, static_cast<uint16_t>(frame.length), 0, frame.sof, frame.eof, 0, 0};
   if (is_payload) {
-    entry = {kept.buffer, frame.buffer, static_cast<uint16_t>(kept.length),
-             static_cast<uint16_t>(frame.length), kept.sof, kept.eof, frame.sof, frame.eof};
+    entry = {kept.buffer,
+             frame.buffer,
+             static_cast<uint16_t>(kept.length),
+             static_cast<uint16_t>(frame.length),
+             kept.sof,
+             kept.eof,
+             frame.sof,
+             frame.eof};
   }
   return deliver(entry, out, taken);
 }
 
-// The tail moves before the marks change: whoever is killed in between leaves buffers marked as posted that
-// are not on the ring, which repair_rx() frees.
+// The tail moves before the marks change: whoever is killed in between leaves buffers marked as
+// posted that are not on the ring, which repair_rx() frees.
 NhiRail::Routed NhiRail::deliver(const InboxEntry& entry, std::span<RxPacket> out,
                                  size_t& taken) noexcept {
   const RxPacket packet = packet_of(entry);
@@ -251,7 +260,8 @@ void NhiRail::reclaim(SlotId dead) noexcept {
 
 // ---- interrupts
 
-// A process has gone. If it was the last one to poll, the others count on the interrupt from now on.
+// A process has gone. If it was the last one to poll, the others count on the interrupt from now
+// on.
 void NhiRail::stop_polling(SlotId slot) noexcept {
   const uint64_t bit = uint64_t{1} << slot;
   if (state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst) != bit) return;
@@ -265,7 +275,8 @@ bool NhiRail::arm() noexcept {
   polling_ = false;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
   if ((before & ~bit) == 0) enable_interrupt();
-  sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way round
+  sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way
+                        // round
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
   const bool dry = state_.rx.starved.load(std::memory_order_relaxed) != 0 && rx_.posted() == 0;
   if (!dry && !rx_pending()) return true;
@@ -293,20 +304,21 @@ bool NhiRail::disable_interrupt() noexcept {
   return true;
 }
 
-// The order matters: clear what is pending, then unmask, then (in arm) look at the ring once more. A frame
-// that lands before the unmasking is seen there, a later one fires.
+// The order matters: clear what is pending, then unmask, then (in arm) look at the ring once more.
+// A frame that lands before the unmasking is seen there, a later one fires.
 void NhiRail::enable_interrupt() noexcept {
   take_interrupt_status();
   HostHeader& header = RailMemory::header(memory_);
   const uint32_t at = rx_bit();
   const uint32_t offset = kRegInterruptMask + at / 32 * 4;
-  static_cast<void>(header.interrupt_lock.lock());  // one register for several rings; nothing to repair
+  static_cast<void>(
+      header.interrupt_lock.lock());  // one register for several rings; nothing to repair
   device_.write32(offset, device_.read32(offset) | 1u << (at % 32));
   header.interrupt_lock.unlock();
 }
 
-// Reading the status clears it on Intel controllers, for all rings at once: what was seen for the others is
-// put down in shared memory. Elsewhere the bit is cleared by writing it back.
+// Reading the status clears it on Intel controllers, for all rings at once: what was seen for the
+// others is put down in shared memory. Elsewhere the bit is cleared by writing it back.
 bool NhiRail::take_interrupt_status() noexcept {
   const uint32_t at = rx_bit();
   const uint32_t bit = 1u << (at % 32);

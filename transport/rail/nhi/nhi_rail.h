@@ -1,14 +1,14 @@
 // NhiRail: one cable, over a ring pair of the NHI that all processes of the host share.
 //
 // Sending: take the transmit lock, fill buffers, post descriptors, ring once, give the lock back.
-// Receiving: whoever finds a frame at the ring's tail and gets the receive lock dispatches it and those after
-// it, its own to its caller, others to their inboxes. What stood in our inbox before is delivered first, so
-// the order of the ring is kept for every slot.
+// Receiving: whoever finds a frame at the ring's tail and gets the receive lock dispatches it and
+// those after it, its own to its caller, others to their inboxes. What stood in our inbox before is
+// delivered first, so the order of the ring is kept for every slot.
 //
-// Interrupts: a process that polls (has called rx_burst or disarm since its last arm) has its bit in
-// `pollers`. The last one to clear its bit enables the ring's interrupt; the first one to set it again
-// disables it. So a host with a polling process pays for none. Who stops polling without arming leaves the
-// others to their time-outs until it dies or its rail is closed.
+// Interrupts: a process that polls (has called rx_burst or disarm since its last arm) has its bit
+// in `pollers`. The last one to clear its bit enables the ring's interrupt; the first one to set it
+// again disables it. So a host with a polling process pays for none. Who stops polling without
+// arming leaves the others to their time-outs until it dies or its rail is closed.
 #pragma once
 
 #include "rail/nhi/pci_device.h"
@@ -68,9 +68,9 @@ class NhiRail final : public SharedRail {
   RxRing rx_;
   const uint32_t hop_;
   const uint32_t hop_count_;
-  uint32_t reserved_ = 0;        // by tx_begin
-  uint32_t lock_misses_ = 0;     // of the receive lock, in a row
-  bool polling_ = false;         // our bit in `pollers`
+  uint32_t reserved_ = 0;     // by tx_begin
+  uint32_t lock_misses_ = 0;  // of the receive lock, in a row
+  bool polling_ = false;      // our bit in `pollers`
 };
 
 }  // namespace tbt::rail::nhi

@@ -1,8 +1,9 @@
-// PciDevice: the seam between the NHI driver and the machine. Everything above it (rings, rails, and later
-// the control channel and the connection manager) is written once; below it stand VFIO and the NHI model.
+// PciDevice: the seam between the NHI driver and the machine. Everything above it (rings, rails,
+// and later the control channel and the connection manager) is written once; below it stand VFIO
+// and the NHI model.
 //
-// Registers are 32 bits wide, little endian, in BAR0 (K: drivers/thunderbolt/nhi_regs.h). A read of all ones
-// means that the device is gone: the driver stops touching it.
+// Registers are 32 bits wide, little endian, in BAR0 (K: drivers/thunderbolt/nhi_regs.h). A read of
+// all ones means that the device is gone: the driver stops touching it.
 #pragma once
 
 #include <cstddef>
@@ -20,15 +21,18 @@ class PciDevice {
   // Ordered after all earlier stores to mapped memory (the doorbell barrier is in here).
   virtual void write32(uint32_t offset, uint32_t value) noexcept = 0;
 
-  // Makes [offset, offset + bytes) of the host's DMA memory visible to the device and returns its IOVA.
-  // Only the owner of the device (the daemon) maps; the addresses are the same for every process.
+  // Makes [offset, offset + bytes) of the host's DMA memory visible to the device and returns its
+  // IOVA. Only the owner of the device (the daemon) maps; the addresses are the same for every
+  // process.
   virtual Result<uint64_t> dma_map(uint64_t offset, uint64_t bytes) = 0;
   virtual Status dma_unmap(uint64_t iova, uint64_t bytes) = 0;
 
-  // A descriptor that becomes readable when the vector fires (MSI-X to eventfd). -1: no such vector.
+  // A descriptor that becomes readable when the vector fires (MSI-X to eventfd). -1: no such
+  // vector.
   [[nodiscard]] virtual int interrupt_fd(uint32_t vector) const noexcept = 0;
 
-  // A device that is a model does its work in the callers; hardware needs none of this and returns INT64_MAX.
+  // A device that is a model does its work in the callers; hardware needs none of this and returns
+  // INT64_MAX.
   virtual int64_t advance(int64_t now_ns) noexcept = 0;
 };
 

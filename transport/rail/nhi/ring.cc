@@ -41,7 +41,8 @@ void TxRing::post(std::span<const TxFrame> frames, uint64_t iova) noexcept {
     Descriptor& d = descriptors_[at];
     d.address.store(iova + buffers_offset_ + uint64_t{at} * kFrameBytes, std::memory_order_relaxed);
     d.time.store(0, std::memory_order_relaxed);
-    d.word.store(pack_frame(frame.length, frame.sof, frame.eof) | kPosted, std::memory_order_relaxed);
+    d.word.store(pack_frame(frame.length, frame.sof, frame.eof) | kPosted,
+                 std::memory_order_relaxed);
   }
   sys::to_device();
   state_.head.store(head, std::memory_order_release);
@@ -92,9 +93,9 @@ void RxRing::consume() noexcept {
   set_window(head_of(w), tail_of(w) + 1);
 }
 
-// The length field is stale until completion, so it carries the lap: two postings of one descriptor then
-// differ, which lets the NHI model complete a descriptor exactly once although the process that runs it may
-// be killed and the step repeated (emulated/dma_engine.cc).
+// The length field is stale until completion, so it carries the lap: two postings of one descriptor
+// then differ, which lets the NHI model complete a descriptor exactly once although the process
+// that runs it may be killed and the step repeated (emulated/dma_engine.cc).
 uint32_t RxRing::fill(BufferPool& pool, uint64_t iova) noexcept {
   const uint64_t w = window();
   uint32_t head = head_of(w);
@@ -105,7 +106,8 @@ uint32_t RxRing::fill(BufferPool& pool, uint64_t iova) noexcept {
     buffers_[at].store(buffer, std::memory_order_relaxed);
     pool.set(buffer, kMarkPosted);
     Descriptor& d = descriptors_[at];
-    d.address.store(iova + buffers_offset_ + uint64_t{buffer} * kFrameBytes, std::memory_order_relaxed);
+    d.address.store(iova + buffers_offset_ + uint64_t{buffer} * kFrameBytes,
+                    std::memory_order_relaxed);
     d.time.store(0, std::memory_order_relaxed);
     const uint32_t lap = (head / (mask_ + 1)) & 0xfff;
     d.word.store(lap | kPosted | kRequestInterrupt, std::memory_order_release);

@@ -1,12 +1,12 @@
-// TxRing and RxRing: the driver's side of one descriptor ring pair, in shared memory. Indices count on for
-// ever; the register holds them modulo the ring's size. Empty: head == tail; one descriptor stays unused, so
-// that a full ring (size - 1) looks different from an empty one.
+// TxRing and RxRing: the driver's side of one descriptor ring pair, in shared memory. Indices count
+// on for ever; the register holds them modulo the ring's size. Empty: head == tail; one descriptor
+// stays unused, so that a full ring (size - 1) looks different from an empty one.
 //
 //   TX   [tail, head) is the NHI's: it sets kCompleted in order. [head, tail + size - 1) is ours.
 //   RX   [tail, head) is posted: the NHI fills it in order. The rest is ours.
 //
-// Only descriptors are read, never the NHI's index registers. Callers hold the transmit or receive lock,
-// except for RxRing::ready().
+// Only descriptors are read, never the NHI's index registers. Callers hold the transmit or receive
+// lock, except for RxRing::ready().
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,8 @@ class TxRing {
  public:
   TxRing(std::byte* area, const RailGeometry& geometry, TxState& state) noexcept;
 
-  // Descriptors that may be filled now; looks for completions only when fewer than `wanted` are known.
+  // Descriptors that may be filled now; looks for completions only when fewer than `wanted` are
+  // known.
   uint32_t room(uint32_t wanted) noexcept;
   // Buffer of the i-th descriptor from the head on: buffer and descriptor belong together for ever.
   [[nodiscard]] std::byte* buffer(uint32_t i) const noexcept;
@@ -48,7 +49,8 @@ class RxRing {
  public:
   RxRing(std::byte* area, const RailGeometry& geometry, RxState& state) noexcept;
 
-  // Whether a frame has arrived. Without the lock: a guess that is right once nobody else dispatches.
+  // Whether a frame has arrived. Without the lock: a guess that is right once nobody else
+  // dispatches.
   [[nodiscard]] bool ready() const noexcept;
   [[nodiscard]] uint32_t posted() const noexcept;
 
