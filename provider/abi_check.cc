@@ -1,4 +1,5 @@
-// The transport's numbers are those of verbs, so that provider/ may cast instead of translating. Checked here, once.
+// The transport's numbers are those of verbs, so that provider/ may cast instead of translating.
+// Checked here, once.
 #include "tbt/types.h"
 #include "verbs_abi.h"
 
@@ -10,7 +11,8 @@ constexpr bool same(A a, B b) {
   return static_cast<long>(a) == static_cast<long>(b);
 }
 
-static_assert(same(QpType::kRc, IBV_QPT_RC) && same(QpType::kUc, IBV_QPT_UC) && same(QpType::kUd, IBV_QPT_UD));
+static_assert(same(QpType::kRc, IBV_QPT_RC) && same(QpType::kUc, IBV_QPT_UC) &&
+              same(QpType::kUd, IBV_QPT_UD));
 
 static_assert(same(QpState::kReset, IBV_QPS_RESET) && same(QpState::kInit, IBV_QPS_INIT) &&
               same(QpState::kRtr, IBV_QPS_RTR) && same(QpState::kRts, IBV_QPS_RTS) &&
@@ -24,7 +26,8 @@ static_assert(same(kAccessLocalWrite, IBV_ACCESS_LOCAL_WRITE) &&
 
 static_assert(same(WrOpcode::kRdmaWrite, IBV_WR_RDMA_WRITE) &&
               same(WrOpcode::kRdmaWriteImm, IBV_WR_RDMA_WRITE_WITH_IMM) &&
-              same(WrOpcode::kSend, IBV_WR_SEND) && same(WrOpcode::kSendImm, IBV_WR_SEND_WITH_IMM) &&
+              same(WrOpcode::kSend, IBV_WR_SEND) &&
+              same(WrOpcode::kSendImm, IBV_WR_SEND_WITH_IMM) &&
               same(WrOpcode::kRdmaRead, IBV_WR_RDMA_READ) &&
               same(WrOpcode::kCmpSwap, IBV_WR_ATOMIC_CMP_AND_SWP) &&
               same(WrOpcode::kFetchAdd, IBV_WR_ATOMIC_FETCH_AND_ADD));
@@ -32,24 +35,24 @@ static_assert(same(WrOpcode::kRdmaWrite, IBV_WR_RDMA_WRITE) &&
 static_assert(same(kSendFence, IBV_SEND_FENCE) && same(kSendSignaled, IBV_SEND_SIGNALED) &&
               same(kSendSolicited, IBV_SEND_SOLICITED) && same(kSendInline, IBV_SEND_INLINE));
 
-static_assert(same(WcStatus::kSuccess, IBV_WC_SUCCESS) && same(WcStatus::kLocLen, IBV_WC_LOC_LEN_ERR) &&
-              same(WcStatus::kLocQpOp, IBV_WC_LOC_QP_OP_ERR) &&
-              same(WcStatus::kLocProt, IBV_WC_LOC_PROT_ERR) &&
-              same(WcStatus::kWrFlush, IBV_WC_WR_FLUSH_ERR) &&
-              same(WcStatus::kMwBind, IBV_WC_MW_BIND_ERR) &&
-              same(WcStatus::kBadResp, IBV_WC_BAD_RESP_ERR) &&
-              same(WcStatus::kLocAccess, IBV_WC_LOC_ACCESS_ERR) &&
-              same(WcStatus::kRemInvReq, IBV_WC_REM_INV_REQ_ERR) &&
-              same(WcStatus::kRemAccess, IBV_WC_REM_ACCESS_ERR) &&
-              same(WcStatus::kRemOp, IBV_WC_REM_OP_ERR) &&
-              same(WcStatus::kRetryExc, IBV_WC_RETRY_EXC_ERR) &&
-              same(WcStatus::kRnrRetryExc, IBV_WC_RNR_RETRY_EXC_ERR) &&
-              same(WcStatus::kRemAbort, IBV_WC_REM_ABORT_ERR) && same(WcStatus::kFatal, IBV_WC_FATAL_ERR) &&
-              same(WcStatus::kRespTimeout, IBV_WC_RESP_TIMEOUT_ERR) &&
-              same(WcStatus::kGeneral, IBV_WC_GENERAL_ERR));
+static_assert(
+    same(WcStatus::kSuccess, IBV_WC_SUCCESS) && same(WcStatus::kLocLen, IBV_WC_LOC_LEN_ERR) &&
+    same(WcStatus::kLocQpOp, IBV_WC_LOC_QP_OP_ERR) &&
+    same(WcStatus::kLocProt, IBV_WC_LOC_PROT_ERR) &&
+    same(WcStatus::kWrFlush, IBV_WC_WR_FLUSH_ERR) && same(WcStatus::kMwBind, IBV_WC_MW_BIND_ERR) &&
+    same(WcStatus::kBadResp, IBV_WC_BAD_RESP_ERR) &&
+    same(WcStatus::kLocAccess, IBV_WC_LOC_ACCESS_ERR) &&
+    same(WcStatus::kRemInvReq, IBV_WC_REM_INV_REQ_ERR) &&
+    same(WcStatus::kRemAccess, IBV_WC_REM_ACCESS_ERR) &&
+    same(WcStatus::kRemOp, IBV_WC_REM_OP_ERR) && same(WcStatus::kRetryExc, IBV_WC_RETRY_EXC_ERR) &&
+    same(WcStatus::kRnrRetryExc, IBV_WC_RNR_RETRY_EXC_ERR) &&
+    same(WcStatus::kRemAbort, IBV_WC_REM_ABORT_ERR) && same(WcStatus::kFatal, IBV_WC_FATAL_ERR) &&
+    same(WcStatus::kRespTimeout, IBV_WC_RESP_TIMEOUT_ERR) &&
+    same(WcStatus::kGeneral, IBV_WC_GENERAL_ERR));
 
 static_assert(same(WcOpcode::kSend, IBV_WC_SEND) && same(WcOpcode::kRdmaWrite, IBV_WC_RDMA_WRITE) &&
-              same(WcOpcode::kRdmaRead, IBV_WC_RDMA_READ) && same(WcOpcode::kCmpSwap, IBV_WC_COMP_SWAP) &&
+              same(WcOpcode::kRdmaRead, IBV_WC_RDMA_READ) &&
+              same(WcOpcode::kCmpSwap, IBV_WC_COMP_SWAP) &&
               same(WcOpcode::kFetchAdd, IBV_WC_FETCH_ADD) && same(WcOpcode::kRecv, IBV_WC_RECV) &&
               same(WcOpcode::kRecvRdmaImm, IBV_WC_RECV_RDMA_WITH_IMM));
 
@@ -63,7 +66,8 @@ static_assert(same(kQpState, IBV_QP_STATE) && same(kQpCurState, IBV_QP_CUR_STATE
               same(kQpRetryCnt, IBV_QP_RETRY_CNT) && same(kQpRnrRetry, IBV_QP_RNR_RETRY) &&
               same(kQpRqPsn, IBV_QP_RQ_PSN) && same(kQpMaxQpRdAtomic, IBV_QP_MAX_QP_RD_ATOMIC) &&
               same(kQpAltPath, IBV_QP_ALT_PATH) && same(kQpMinRnrTimer, IBV_QP_MIN_RNR_TIMER) &&
-              same(kQpSqPsn, IBV_QP_SQ_PSN) && same(kQpMaxDestRdAtomic, IBV_QP_MAX_DEST_RD_ATOMIC) &&
+              same(kQpSqPsn, IBV_QP_SQ_PSN) &&
+              same(kQpMaxDestRdAtomic, IBV_QP_MAX_DEST_RD_ATOMIC) &&
               same(kQpPathMigState, IBV_QP_PATH_MIG_STATE) && same(kQpCap, IBV_QP_CAP) &&
               same(kQpDestQpn, IBV_QP_DEST_QPN));
 

@@ -1,5 +1,5 @@
-// Asynchronous events. Acknowledging is left to the real library: its ibv_ack_async_event counts in the public
-// part of the affiliated object.
+// Asynchronous events. Acknowledging is left to the real library: its ibv_ack_async_event counts in
+// the public part of the affiliated object.
 #include "forward.h"
 #include "objects.h"
 

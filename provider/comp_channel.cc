@@ -1,5 +1,5 @@
-// Completion channels. Acknowledging is left to the real library, whose ibv_ack_cq_events works on the public
-// struct alone.
+// Completion channels. Acknowledging is left to the real library, whose ibv_ack_cq_events works on
+// the public struct alone.
 #include <new>
 
 #include "forward.h"

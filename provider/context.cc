@@ -1,12 +1,14 @@
-// Opening and closing: a context of ours is made by the real library's own constructor, then filled with our
-// operations.
+// Opening and closing: a context of ours is made by the real library's own constructor, then filled
+// with our operations.
 //
-// The struct that programs know, ibv_context, is the end of a verbs_context, which grows upwards from release to
-// release. The real library's constructor fills its own, perhaps newer, layout with operations that answer
-// EOPNOTSUPP, so that verbs invented after us fail politely. We look for the embedded ibv_context in what it made:
+// The struct that programs know, ibv_context, is the end of a verbs_context, which grows upwards
+// from release to release. The real library's constructor fills its own, perhaps newer, layout with
+// operations that answer EOPNOTSUPP, so that verbs invented after us fail politely. We look for the
+// embedded ibv_context in what it made:
 //
 //   allocation          the real library's verbs_context                       ours
-//   | kFrontReserve ... | newer operations ... | operations we know | sz | ibv_context | -> ContextState |
+//   | kFrontReserve ... | newer operations ... | operations we know | sz | ibv_context | ->
+//   ContextState |
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -31,8 +33,8 @@ using InitAndAllocContext = void* (*)(ibv_device*, int cmd_fd, size_t bytes, ver
                                       uint32_t driver_id);
 using UninitContext = void (*)(verbs_context*);
 
-// The embedded ibv_context is where a word holds the size of the verbs_context that ends with it, followed by the
-// device.
+// The embedded ibv_context is where a word holds the size of the verbs_context that ends with it,
+// followed by the device.
 ibv_context* find_context(std::byte* real_view, const ibv_device* device) noexcept {
   constexpr size_t kLast = kAllocationBytes - kFrontReserve - sizeof(ibv_context) - sizeof(void*);
   for (size_t at = 0; at + sizeof(size_t) < kLast; at += sizeof(size_t)) {
@@ -41,7 +43,8 @@ ibv_context* find_context(std::byte* real_view, const ibv_device* device) noexce
       const ibv_device* device;
     } words{};
     std::memcpy(&words, real_view + at, sizeof words);
-    if (words.device == device && words.verbs_context_bytes == at + sizeof(size_t) + sizeof(ibv_context)) {
+    if (words.device == device &&
+        words.verbs_context_bytes == at + sizeof(size_t) + sizeof(ibv_context)) {
       return reinterpret_cast<ibv_context*>(real_view + at + sizeof(size_t));
     }
   }

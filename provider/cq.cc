@@ -96,8 +96,8 @@ int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept {
 
 using namespace tbt::provider;
 
-TBT_VERB ibv_cq* ibv_create_cq(ibv_context* context, int cqe, void* cq_context, ibv_comp_channel* channel,
-                               int comp_vector) {
+TBT_VERB ibv_cq* ibv_create_cq(ibv_context* context, int cqe, void* cq_context,
+                               ibv_comp_channel* channel, int comp_vector) {
   if (!is_ours(context)) {
     TBT_FORWARD(ibv_create_cq, nullptr, context, cqe, cq_context, channel, comp_vector);
   }
@@ -118,7 +118,8 @@ TBT_VERB int ibv_destroy_cq(ibv_cq* ibv_cq) {
   Cq& cq = ours(ibv_cq);
   ibv_context* context = cq.context;
   if (const tbt::Status status = cq.impl->destroy(); !status) return status.code();
-  // From here no new event comes. Unread ones are taken back, read ones must have been acknowledged.
+  // From here no new event comes. Unread ones are taken back, read ones must have been
+  // acknowledged.
   if (cq.channel != nullptr) {
     ours(cq.channel).queue.purge([&cq](const CompletionEvent& event) { return event.cq == &cq; });
   }

@@ -1,7 +1,7 @@
 // The extended poll interface: one completion at a time, read field by field.
 //
-// A completion leaves the transport's queue when start_poll or next_poll presents it, so end_poll has nothing to
-// advance and is harmless after any ENOENT.
+// A completion leaves the transport's queue when start_poll or next_poll presents it, so end_poll
+// has nothing to advance and is harmless after any ENOENT.
 #include <ctime>
 
 #include "cq.h"
@@ -91,7 +91,8 @@ void set_poll_functions(Cq& cq) noexcept {
 ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcept {
   constexpr uint32_t kSupportedMask = IBV_CQ_INIT_ATTR_MASK_FLAGS;
   constexpr uint32_t kSupportedCreateFlags = IBV_CREATE_CQ_ATTR_SINGLE_THREADED;
-  const uint32_t create_flags = (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) != 0 ? attr->flags : 0;
+  const uint32_t create_flags =
+      (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) != 0 ? attr->flags : 0;
   if ((attr->comp_mask & ~kSupportedMask) != 0 || (attr->wc_flags & ~kSupportedFlags) != 0 ||
       (create_flags & ~kSupportedCreateFlags) != 0) {
     return fail(EOPNOTSUPP);

@@ -1,4 +1,5 @@
-// What the device and its port say about themselves. Limits come from the same list that the create calls enforce.
+// What the device and its port say about themselves. Limits come from the same list that the create
+// calls enforce.
 #include <endian.h>
 
 #include <algorithm>
@@ -42,7 +43,8 @@ void fill_device(tbt::Context& context, ibv_device_attr& out) noexcept {
   out.vendor_id = attr.vendor_id;
   out.vendor_part_id = attr.vendor_part_id;
   out.hw_ver = 1;
-  out.page_size_cap = ~uint64_t{0xfff} & 0xffffffff;  // any power of two from 4 KiB: nothing is page-tabled
+  out.page_size_cap =
+      ~uint64_t{0xfff} & 0xffffffff;  // any power of two from 4 KiB: nothing is page-tabled
   out.device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_RC_RNR_NAK_GEN |
                          IBV_DEVICE_SYS_IMAGE_GUID | IBV_DEVICE_PORT_ACTIVE_EVENT;
   out.atomic_cap = IBV_ATOMIC_HCA;
@@ -130,7 +132,8 @@ TBT_VERB int ibv_query_device(ibv_context* context, ibv_device_attr* attr) {
   return 0;
 }
 
-// The exported function (called by programs that use dlsym) promises only the members of the oldest struct.
+// The exported function (called by programs that use dlsym) promises only the members of the oldest
+// struct.
 TBT_VERB int ibv_query_port(ibv_context* context, uint8_t port, _compat_ibv_port_attr* attr) {
   if (!is_ours(context)) TBT_FORWARD(ibv_query_port, EOPNOTSUPP, context, port, attr);
   return query_port(context, port, reinterpret_cast<ibv_port_attr*>(attr),

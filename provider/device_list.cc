@@ -1,5 +1,5 @@
-// The device list: what the real library lists, then ours, so that a program which takes the first entry keeps
-// the adapter it had.
+// The device list: what the real library lists, then ours, so that a program which takes the first
+// entry keeps the adapter it had.
 #include <endian.h>
 #include <sys/stat.h>
 
@@ -21,12 +21,13 @@ namespace {
 constinit std::mutex table_mutex;
 constinit size_t table_size = 0;
 
-// While the real library imports a device it lists devices through us and looks into each one's private part,
-// which ours do not have.
+// While the real library imports a device it lists devices through us and looks into each one's
+// private part, which ours do not have.
 constinit thread_local bool real_devices_only = false;
 
-// rdma-core's reference counter lies one pointer behind the public struct (the same in releases 34 to 65). Kept far
-// from zero: at zero the real library would call the driver that a device of ours does not have.
+// rdma-core's reference counter lies one pointer behind the public struct (the same in releases 34
+// to 65). Kept far from zero: at zero the real library would call the driver that a device of ours
+// does not have.
 void hold_for_ever(Device& device) noexcept {
   const int references = 1 << 30;
   std::memcpy(device.real_library_part.data() + sizeof(void*), &references, sizeof references);
@@ -110,8 +111,8 @@ TBT_VERB ibv_device** ibv_get_device_list(int* num_devices) {
   const int real_errno = errno;
   const std::vector<tbt::DeviceInfo> infos = list_transport_devices();
   int total = real_count;
-  // With nothing of ours the answer is the real library's own, its error included. "No kernel support" is an
-  // error only then.
+  // With nothing of ours the answer is the real library's own, its error included. "No kernel
+  // support" is an error only then.
   ibv_device** list = real;
   if (infos.empty()) {
     errno = real_errno;
@@ -153,7 +154,7 @@ TBT_VERB int ibv_get_device_index(ibv_device* device) {
 TBT_VERB ibv_context* ibv_import_device(int cmd_fd) {
   using Import = decltype(&ibv_import_device);
   static const auto import = real_function<Import>("ibv_import_device");
-  struct stat file{};
+  struct stat file {};
   if (import == nullptr || fstat(cmd_fd, &file) != 0 || !S_ISCHR(file.st_mode)) {
     return fail(EOPNOTSUPP);
   }

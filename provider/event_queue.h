@@ -1,14 +1,15 @@
-// A queue of events with a file descriptor that an application may poll, as verbs wants it for completion channels
-// and asynchronous events.
+// A queue of events with a file descriptor that an application may poll, as verbs wants it for
+// completion channels and asynchronous events.
 //
-// An eventfd in semaphore mode holds one token per queued event; the events themselves lie in memory. A plain pipe
-// would not do: destroying a CQ or QP has to take back its unread events, and has to wait until the read ones are
-// acknowledged, so reads must be counted when they happen, as the kernel does it.
+// An eventfd in semaphore mode holds one token per queued event; the events themselves lie in
+// memory. A plain pipe would not do: destroying a CQ or QP has to take back its unread events, and
+// has to wait until the read ones are acknowledged, so reads must be counted when they happen, as
+// the kernel does it.
 //
-// pop() first takes a token, outside of the lock, so that it blocks, restarts after a signal or fails with EAGAIN
-// exactly as read(2) does on a kernel descriptor. Between the token and the lock a purge may empty the queue:
-// then pop() goes back to waiting. Invariant under the lock: tokens in the eventfd + readers that hold one ==
-// queued events + readers whose event was purged.
+// pop() first takes a token, outside of the lock, so that it blocks, restarts after a signal or
+// fails with EAGAIN exactly as read(2) does on a kernel descriptor. Between the token and the lock
+// a purge may empty the queue: then pop() goes back to waiting. Invariant under the lock: tokens in
+// the eventfd + readers that hold one == queued events + readers whose event was purged.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -21,7 +22,8 @@
 
 namespace tbt::provider {
 
-// Event needs a member `void taken() noexcept`, called under the lock for each event that pop() hands out.
+// Event needs a member `void taken() noexcept`, called under the lock for each event that pop()
+// hands out.
 template <typename Event>
 class EventQueue {
  public:
@@ -72,8 +74,9 @@ class EventQueue {
   }
 
  private:
-  // The application chooses whether the descriptor blocks, so the wish not to wait goes with the call. A kernel
-  // before 5.7 refuses that for an eventfd; the token then stays, and a later pop() passes over it.
+  // The application chooses whether the descriptor blocks, so the wish not to wait goes with the
+  // call. A kernel before 5.7 refuses that for an eventfd; the token then stays, and a later pop()
+  // passes over it.
   bool take_token_without_waiting() noexcept {
     uint64_t token = 0;
     const iovec where{.iov_base = &token, .iov_len = sizeof token};

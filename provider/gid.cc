@@ -1,8 +1,8 @@
 // GID and P_Key tables.
 //
-// The port is InfiniBand, but its IPv4-mapped GIDs are typed RoCE v2: programs that look for "the GID of my IP
-// address" accept only that type. Empty entries read as zero GIDs from ibv_query_gid, which programs call for
-// every index of the table, and as ENODATA from the newer call.
+// The port is InfiniBand, but its IPv4-mapped GIDs are typed RoCE v2: programs that look for "the
+// GID of my IP address" accept only that type. Empty entries read as zero GIDs from ibv_query_gid,
+// which programs call for every index of the table, and as ENODATA from the newer call.
 #include <endian.h>
 
 #include <algorithm>
@@ -12,9 +12,12 @@
 #include "forward.h"
 #include "objects.h"
 
-// Private symbol of the real library, which its own tools import under the private version of their release.
-TBT_VERB int tbt_query_gid_type(ibv_context* context, uint8_t port, unsigned int index, unsigned int* type);
-TBT_VERB int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned int index, unsigned int* type);
+// Private symbol of the real library, which its own tools import under the private version of their
+// release.
+TBT_VERB int tbt_query_gid_type(ibv_context* context, uint8_t port, unsigned int index,
+                                unsigned int* type);
+TBT_VERB int ibv_query_gid_type(ibv_context* context, uint8_t port, unsigned int index,
+                                unsigned int* type);
 
 // One alias per private version node: configure makes the list that the version script also has.
 #include "private_nodes.inc"
@@ -67,8 +70,8 @@ TBT_VERB int ibv_query_gid(ibv_context* context, uint8_t port, int index, ibv_gi
   return 0;
 }
 
-TBT_VERB int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index, ibv_gid_entry* entry,
-                               uint32_t flags, size_t entry_size) {
+TBT_VERB int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t index,
+                               ibv_gid_entry* entry, uint32_t flags, size_t entry_size) {
   if (!is_ours(context)) {
     TBT_FORWARD(_ibv_query_gid_ex, EOPNOTSUPP, context, port, index, entry, flags, entry_size);
   }
@@ -80,10 +83,11 @@ TBT_VERB int _ibv_query_gid_ex(ibv_context* context, uint32_t port, uint32_t ind
   return 0;
 }
 
-TBT_VERB ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries, size_t max_entries,
-                                      uint32_t flags, size_t entry_size) {
+TBT_VERB ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entries,
+                                      size_t max_entries, uint32_t flags, size_t entry_size) {
   if (!is_ours(context)) {
-    TBT_FORWARD(_ibv_query_gid_table, -EOPNOTSUPP, context, entries, max_entries, flags, entry_size);
+    TBT_FORWARD(_ibv_query_gid_table, -EOPNOTSUPP, context, entries, max_entries, flags,
+                entry_size);
   }
   if (flags != 0) return -EOPNOTSUPP;
   auto* out = reinterpret_cast<std::byte*>(entries);
@@ -98,7 +102,8 @@ TBT_VERB ssize_t _ibv_query_gid_table(ibv_context* context, ibv_gid_entry* entri
   return static_cast<ssize_t>(count);
 }
 
-TBT_VERB int tbt_query_gid_type(ibv_context* context, uint8_t port, unsigned int index, unsigned int* type) {
+TBT_VERB int tbt_query_gid_type(ibv_context* context, uint8_t port, unsigned int index,
+                                unsigned int* type) {
   if (!is_ours(context)) TBT_FORWARD(ibv_query_gid_type, -1, context, port, index, type);
   if (port != kPort || index >= kTableLength) {
     errno = EINVAL;

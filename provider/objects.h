@@ -1,8 +1,9 @@
 // Our verbs objects: the public struct that the application sees, and behind it what we keep.
 //
-// Each type derives from the public struct, which therefore lies at its address. Objects whose public struct may
-// grow in later releases of rdma-core carry a zeroed reserve after it: a program built against a newer header
-// may read members there, and must find null pointers rather than our data.
+// Each type derives from the public struct, which therefore lies at its address. Objects whose
+// public struct may grow in later releases of rdma-core carry a zeroed reserve after it: a program
+// built against a newer header may read members there, and must find null pointers rather than our
+// data.
 //
 // Whose an object is, is told by its context's device: ours lie in one static table.
 #pragma once
@@ -27,8 +28,8 @@ struct ContextState;
 struct Cq;
 
 struct Device final : ibv_device {
-  // The real library continues an ibv_device with members of its own (rdma-core's verbs_device) and counts
-  // references there when it builds a context. Zero but for that counter.
+  // The real library continues an ibv_device with members of its own (rdma-core's verbs_device) and
+  // counts references there when it builds a context. Zero but for that counter.
   std::array<std::byte, kGrowthReserve> real_library_part;
   uint64_t guid;
 };
@@ -81,7 +82,7 @@ class AsyncQueue final : public AsyncSink {
 // Found from an ibv_context through the word behind it (context.cc).
 struct ContextState {
   ibv_context* context = nullptr;
-  void* allocation = nullptr;     // what free() takes
+  void* allocation = nullptr;          // what free() takes
   verbs_context* real_view = nullptr;  // the context as the real library laid it out
   tbt::Context* impl = nullptr;
   AsyncQueue async;
@@ -172,7 +173,8 @@ inline std::nullptr_t fail(int code) noexcept {
 }
 inline std::nullptr_t fail(const Status& status) noexcept { return fail(status.code()); }
 
-// Waits until the application has acknowledged all `reads` events of an object that is being destroyed.
+// Waits until the application has acknowledged all `reads` events of an object that is being
+// destroyed.
 inline void wait_for_acks(pthread_mutex_t& mutex, pthread_cond_t& cond, const uint32_t& acked,
                           uint32_t reads) noexcept {
   pthread_mutex_lock(&mutex);
@@ -181,8 +183,8 @@ inline void wait_for_acks(pthread_mutex_t& mutex, pthread_cond_t& cond, const ui
 }
 
 // verbs <-> tbt values used by more than one file.
-AddressVector to_address_vector(const ibv_ah_attr& attr) noexcept;      // ah.cc
-ibv_ah_attr from_address_vector(const AddressVector& av) noexcept;      // ah.cc
+AddressVector to_address_vector(const ibv_ah_attr& attr) noexcept;  // ah.cc
+ibv_ah_attr from_address_vector(const AddressVector& av) noexcept;  // ah.cc
 static_assert(sizeof(ibv_sge) == sizeof(Sge) && offsetof(ibv_sge, addr) == offsetof(Sge, addr) &&
               offsetof(ibv_sge, length) == offsetof(Sge, length) &&
               offsetof(ibv_sge, lkey) == offsetof(Sge, lkey));
@@ -190,19 +192,20 @@ inline const Sge* to_sges(const ibv_sge* list) noexcept {
   return reinterpret_cast<const Sge*>(list);
 }
 
-// The operations that verbs.h calls through function pointers; context.cc puts them into each context.
-int poll_cq(ibv_cq* cq, int count, ibv_wc* out) noexcept;                               // cq.cc
-int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept;                             // cq.cc
-int post_send(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept;                 // qp.cc
-int post_recv(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept;                 // qp.cc
-int post_srq_recv(ibv_srq* srq, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept;           // srq.cc
+// The operations that verbs.h calls through function pointers; context.cc puts them into each
+// context.
+int poll_cq(ibv_cq* cq, int count, ibv_wc* out) noexcept;                      // cq.cc
+int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept;                    // cq.cc
+int post_send(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept;        // qp.cc
+int post_recv(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept;        // qp.cc
+int post_srq_recv(ibv_srq* srq, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept;  // srq.cc
 int query_port(ibv_context* context, uint8_t port, ibv_port_attr* attr, size_t size) noexcept;
 int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input,
                     ibv_device_attr_ex* attr, size_t size) noexcept;
 int query_rt_values(ibv_context* context, ibv_values_ex* values) noexcept;
-ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcept;      // cq_ex.cc
-ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept;         // qp.cc
-ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcept;      // srq.cc
-int get_srq_num(ibv_srq* srq, uint32_t* number) noexcept;                               // srq.cc
+ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcept;  // cq_ex.cc
+ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept;     // qp.cc
+ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcept;  // srq.cc
+int get_srq_num(ibv_srq* srq, uint32_t* number) noexcept;                           // srq.cc
 
 }  // namespace tbt::provider

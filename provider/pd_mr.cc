@@ -10,7 +10,8 @@
 #include "forward.h"
 #include "objects.h"
 
-// Exported since rdma-core 59 (IBVERBS_1.15) and 64 (IBVERBS_1.17); older headers do not declare them.
+// Exported since rdma-core 59 (IBVERBS_1.15) and 64 (IBVERBS_1.17); older headers do not declare
+// them.
 struct ibv_mr_init_attr;
 struct ibv_buf;
 TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* attr);
@@ -24,7 +25,8 @@ namespace {
 // Hints that a device may ignore by definition.
 constexpr unsigned int kOptionalAccess = IBV_ACCESS_OPTIONAL_RANGE;
 
-ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova, unsigned int access) noexcept {
+ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
+                        unsigned int access) noexcept {
   auto mr = std::unique_ptr<Mr>(new (std::nothrow) Mr{});
   if (!mr) return fail(ENOMEM);
   access &= ~kOptionalAccess;
@@ -46,7 +48,8 @@ ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova, un
   return mr.release();
 }
 
-// The members of ibv_mr_init_attr that ordinary memory needs; it continues with descriptors and hints.
+// The members of ibv_mr_init_attr that ordinary memory needs; it continues with descriptors and
+// hints.
 struct MrInitAttr {
   size_t length;
   int access;
@@ -65,7 +68,8 @@ struct Registration {
   unsigned int access;
 };
 
-// The keys change, as they may. The new region is made first: when that fails the old one stays as it was.
+// The keys change, as they may. The new region is made first: when that fails the old one stays as
+// it was.
 int replace(Mr& mr, const Registration& wanted) noexcept {
   Result<tbt::Mr*> made =
       ours(wanted.pd).impl->reg_mr(wanted.addr, wanted.length, wanted.iova, wanted.access);
@@ -143,7 +147,8 @@ TBT_VERB ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* addr, size_t length, uint64_t
   return register_memory(pd, addr, length, iova, static_cast<unsigned int>(access));
 }
 
-TBT_VERB ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* addr, size_t length, uint64_t iova, unsigned int access) {
+TBT_VERB ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
+                                  unsigned int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova2, nullptr, pd, addr, length, iova, access);
   return register_memory(pd, addr, length, iova, access);
 }
@@ -160,15 +165,16 @@ TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* init_attr) {
                          static_cast<unsigned int>(attr.access));
 }
 
-TBT_VERB ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova, int fd,
-                                   int access) {
+TBT_VERB ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova,
+                                   int fd, int access) {
   if (!is_ours(pd->context)) {
     TBT_FORWARD(ibv_reg_dmabuf_mr, nullptr, pd, offset, length, iova, fd, access);
   }
   return fail(EOPNOTSUPP);
 }
 
-TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, size_t length, int access) {
+TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, size_t length,
+                          int access) {
   if (!is_ours(ibv_mr->context)) {
     TBT_FORWARD(ibv_rereg_mr, IBV_REREG_MR_ERR_INPUT, ibv_mr, flags, pd, addr, length, access);
   }

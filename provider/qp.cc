@@ -172,7 +172,8 @@ Qp::~Qp() {
   if (builder != nullptr) delete_send_builder(builder);
 }
 
-// The chain is cut into batches: translated on the stack, posted, and so on until the end or the first refusal.
+// The chain is cut into batches: translated on the stack, posted, and so on until the end or the
+// first refusal.
 int post_send(ibv_qp* ibv_qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept {
   Scratch<SendWr, kPostBatch> batch;
   Qp& qp = ours(ibv_qp);
@@ -196,11 +197,11 @@ int post_send(ibv_qp* ibv_qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept {
 int post_recv(ibv_qp* ibv_qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
   tbt::Qp& impl = *ours(ibv_qp).impl;
   for (; wr != nullptr; wr = wr->next) {
-    const Status status =
-        wr->num_sge < 0 ? Status(EINVAL)
-                        : impl.post_recv({.wr_id = wr->wr_id,
-                                          .sg_list = to_sges(wr->sg_list),
-                                          .num_sge = static_cast<uint32_t>(wr->num_sge)});
+    const Status status = wr->num_sge < 0
+                              ? Status(EINVAL)
+                              : impl.post_recv({.wr_id = wr->wr_id,
+                                                .sg_list = to_sges(wr->sg_list),
+                                                .num_sge = static_cast<uint32_t>(wr->num_sge)});
     if (!status) {
       *bad = wr;
       return status.code();
@@ -216,7 +217,8 @@ ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept {
   const bool has_create_flags =
       (attr->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0 && attr->create_flags != 0;
   if ((attr->comp_mask & ~kSupported) != 0 || has_create_flags) return fail(EOPNOTSUPP);
-  if ((attr->comp_mask & IBV_QP_INIT_ATTR_PD) == 0 || attr->pd->context != context) return fail(EINVAL);
+  if ((attr->comp_mask & IBV_QP_INIT_ATTR_PD) == 0 || attr->pd->context != context)
+    return fail(EINVAL);
   if (extended && is_supported(attr->qp_type) &&
       (attr->send_ops_flags & ~supported_send_ops(static_cast<QpType>(attr->qp_type))) != 0) {
     return fail(EOPNOTSUPP);
@@ -252,8 +254,10 @@ TBT_VERB int ibv_modify_qp(ibv_qp* qp, ibv_qp_attr* attr, int mask) {
 }
 
 // All attributes are filled, whatever the mask asks for.
-TBT_VERB int ibv_query_qp(ibv_qp* ibv_qp, ibv_qp_attr* attr, int mask, ibv_qp_init_attr* init_attr) {
-  if (!is_ours(ibv_qp->context)) TBT_FORWARD(ibv_query_qp, EOPNOTSUPP, ibv_qp, attr, mask, init_attr);
+TBT_VERB int ibv_query_qp(ibv_qp* ibv_qp, ibv_qp_attr* attr, int mask,
+                          ibv_qp_init_attr* init_attr) {
+  if (!is_ours(ibv_qp->context))
+    TBT_FORWARD(ibv_query_qp, EOPNOTSUPP, ibv_qp, attr, mask, init_attr);
   Qp& qp = ours(ibv_qp);
   tbt::QpAttr now;
   qp.impl->query(now);

@@ -1,12 +1,14 @@
-// The extended post interface: work requests are collected between ibv_wr_start and ibv_wr_complete, then posted as
-// one batch.
+// The extended post interface: work requests are collected between ibv_wr_start and
+// ibv_wr_complete, then posted as one batch.
 //
-// All room is taken when the QP is made, from calloc, so that pages of a deep queue are touched only when used:
+// All room is taken when the QP is made, from calloc, so that pages of a deep queue are touched
+// only when used:
 //   requests[i]   the i-th work request of the batch
 //   sges          sge_stride entries per request
 //   inline_data   inline_stride bytes per request, for data copied by ibv_wr_set_inline_data
-// An error while collecting is remembered and returned by ibv_wr_complete, which then posts nothing. The send queue
-// can still turn out to be full at the end: requests that fitted stay posted then, and ENOMEM is returned.
+// An error while collecting is remembered and returned by ibv_wr_complete, which then posts
+// nothing. The send queue can still turn out to be full at the end: requests that fitted stay
+// posted then, and ENOMEM is returned.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -91,7 +93,8 @@ void wr_rdma_read(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr) {
   add_remote(qp, WrOpcode::kRdmaRead, rkey, remote_addr);
 }
 
-void wr_atomic_cmp_swp(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, uint64_t compare, uint64_t swap) {
+void wr_atomic_cmp_swp(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, uint64_t compare,
+                       uint64_t swap) {
   if (SendWr* wr = add(qp, WrOpcode::kCmpSwap)) {
     wr->rkey = rkey;
     wr->remote_addr = remote_addr;
@@ -151,7 +154,9 @@ void wr_set_inline_data_list(ibv_qp_ex* qp, size_t count, const ibv_data_buf* li
     length += list[i].length;
   }
   Sge* sge = builder.sges_of_last();
-  *sge = {.addr = reinterpret_cast<uintptr_t>(data), .length = static_cast<uint32_t>(length), .lkey = 0};
+  *sge = {.addr = reinterpret_cast<uintptr_t>(data),
+          .length = static_cast<uint32_t>(length),
+          .lkey = 0};
   wr->sg_list = sge;
   wr->num_sge = 1;
   wr->flags |= kSendInline;
@@ -214,9 +219,12 @@ uint64_t supported_send_ops(QpType type) noexcept {
   constexpr uint64_t kReads = IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
                               IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
   switch (type) {
-    case QpType::kRc: return kSends | kWrites | kReads;
-    case QpType::kUc: return kSends | kWrites;
-    case QpType::kUd: return kSends;
+    case QpType::kRc:
+      return kSends | kWrites | kReads;
+    case QpType::kUc:
+      return kSends | kWrites;
+    case QpType::kUd:
+      return kSends;
   }
   return 0;
 }

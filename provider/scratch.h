@@ -1,5 +1,5 @@
-// Room on the stack for a batch of plain structs, which are not initialised until somebody fills them: clearing
-// sixteen work requests costs more than posting one.
+// Room on the stack for a batch of plain structs, which are not initialised until somebody fills
+// them: clearing sixteen work requests costs more than posting one.
 #pragma once
 
 #include <cstddef>

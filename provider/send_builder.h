@@ -8,8 +8,8 @@ namespace tbt::provider {
 // The operations that can be asked for; create_qp_ex refuses others.
 uint64_t supported_send_ops(QpType type) noexcept;
 
-// Gives `qp` the functions of the interface and room to collect as many work requests as its send queue holds.
-// False: out of memory.
+// Gives `qp` the functions of the interface and room to collect as many work requests as its send
+// queue holds. False: out of memory.
 bool attach_send_builder(Qp& qp, const QpCaps& granted) noexcept;
 void delete_send_builder(SendBuilder* builder) noexcept;
 

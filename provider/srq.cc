@@ -1,5 +1,5 @@
-// Shared receive queues. ibv_create_srq_ex comes here only for the kinds that we lack (XRC, tag matching): for the
-// basic one verbs.h calls ibv_create_srq.
+// Shared receive queues. ibv_create_srq_ex comes here only for the kinds that we lack (XRC, tag
+// matching): for the basic one verbs.h calls ibv_create_srq.
 #include <new>
 
 #include "forward.h"
@@ -10,11 +10,11 @@ namespace tbt::provider {
 int post_srq_recv(ibv_srq* srq, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
   tbt::Srq& impl = *ours(srq).impl;
   for (; wr != nullptr; wr = wr->next) {
-    const Status status =
-        wr->num_sge < 0 ? Status(EINVAL)
-                        : impl.post_recv({.wr_id = wr->wr_id,
-                                          .sg_list = to_sges(wr->sg_list),
-                                          .num_sge = static_cast<uint32_t>(wr->num_sge)});
+    const Status status = wr->num_sge < 0
+                              ? Status(EINVAL)
+                              : impl.post_recv({.wr_id = wr->wr_id,
+                                                .sg_list = to_sges(wr->sg_list),
+                                                .num_sge = static_cast<uint32_t>(wr->num_sge)});
     if (!status) {
       *bad = wr;
       return status.code();
@@ -28,7 +28,8 @@ ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcep
   const bool basic =
       (attr->comp_mask & IBV_SRQ_INIT_ATTR_TYPE) == 0 || attr->srq_type == IBV_SRQT_BASIC;
   if ((attr->comp_mask & ~kSupported) != 0 || !basic) return fail(EOPNOTSUPP);
-  if ((attr->comp_mask & IBV_SRQ_INIT_ATTR_PD) == 0 || attr->pd->context != context) return fail(EINVAL);
+  if ((attr->comp_mask & IBV_SRQ_INIT_ATTR_PD) == 0 || attr->pd->context != context)
+    return fail(EINVAL);
   // The extended struct begins as the plain one.
   return ibv_create_srq(attr->pd, reinterpret_cast<ibv_srq_init_attr*>(attr));
 }
@@ -46,10 +47,8 @@ TBT_VERB ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* attr) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_create_srq, nullptr, pd, attr);
   auto srq = std::unique_ptr<Srq>(new (std::nothrow) Srq{});
   if (!srq) return fail(ENOMEM);
-  tbt::Result<tbt::Srq*> made = ours(pd).impl->create_srq({.max_wr = attr->attr.max_wr,
-                                                           .max_sge = attr->attr.max_sge,
-                                                           .limit = 0,
-                                                           .user = srq.get()});
+  tbt::Result<tbt::Srq*> made = ours(pd).impl->create_srq(
+      {.max_wr = attr->attr.max_wr, .max_sge = attr->attr.max_sge, .limit = 0, .user = srq.get()});
   if (!made) return fail(made.error());
   srq->impl = *made;
   srq->context = pd->context;

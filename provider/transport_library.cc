@@ -8,13 +8,15 @@
 namespace tbt::provider {
 namespace {
 
-// The two static functions of tbt::Context, as the Itanium C++ ABI names them. The tests check that libtbt has them.
+// The two static functions of tbt::Context, as the Itanium C++ ABI names them. The tests check that
+// libtbt has them.
 constexpr char kListDevices[] = "_ZN3tbt7Context12list_devicesEv";
 constexpr char kOpen[] =
     "_ZN3tbt7Context4openERKNSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEPNS_9AsyncSinkE";
 constexpr char kSoname[] = "libtbt.so.0";
 
-// The file beside ours wins over the loader's path, so that a build folder or an installation is used as a whole.
+// The file beside ours wins over the loader's path, so that a build folder or an installation is
+// used as a whole.
 void* open_beside_us() noexcept {
   Dl_info self{};
   if (dladdr(reinterpret_cast<const void*>(&transport_library), &self) == 0) return nullptr;

@@ -1,5 +1,5 @@
-// libtbt.so, loaded when the first device list is asked for and not before: a program that merely links libibverbs
-// must not pay for us, nor fail because of us.
+// libtbt.so, loaded when the first device list is asked for and not before: a program that merely
+// links libibverbs must not pay for us, nor fail because of us.
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
-// <infiniband/verbs.h> as the rest of provider/ sees it: the inline wrappers that hide an exported function of the
-// same name are removed, because here is where those functions are defined.
+// <infiniband/verbs.h> as the rest of provider/ sees it: the inline wrappers that hide an exported
+// function of the same name are removed, because here is where those functions are defined.
 #pragma once
 
 #include <infiniband/verbs.h>

@@ -1,7 +1,7 @@
-// A program of JACCL's shape: plain dlsym of sixteen names, one context per connection although all are on one
-// device, UC with messages of 512 KiB, two sends and two receives in flight, sgid_index 1 with an IPv4-mapped GID.
-// UC has no acknowledgements, so JACCL relies on a sender that waits until a receive is posted: in turns one side
-// posts its receives 300 ms late.
+// A program of JACCL's shape: plain dlsym of sixteen names, one context per connection although all
+// are on one device, UC with messages of 512 KiB, two sends and two receives in flight, sgid_index
+// 1 with an IPv4-mapped GID. UC has no acknowledgements, so JACCL relies on a sender that waits
+// until a receive is posted: in turns one side posts its receives 300 ms late.
 #include <dlfcn.h>
 #include <infiniband/verbs.h>
 
@@ -52,7 +52,8 @@ struct Verbs {
   JACCL_VERB(reg_mr);
   JACCL_VERB(dereg_mr);
 #undef JACCL_VERB
-  int (*query_port)(ibv_context*, uint8_t, ibv_port_attr*) = find<decltype(query_port)>("ibv_query_port");
+  int (*query_port)(ibv_context*, uint8_t,
+                    ibv_port_attr*) = find<decltype(query_port)>("ibv_query_port");
 };
 
 struct Address {
@@ -71,7 +72,8 @@ bool is_ipv4_mapped(const ibv_gid& gid) {
 class Buffer {
  public:
   Buffer(const Verbs& verbs, ibv_pd* pd)
-      : verbs_(verbs), memory_(static_cast<uint8_t*>(std::aligned_alloc(kPageBytes, kMessageBytes)), &std::free) {
+      : verbs_(verbs),
+        memory_(static_cast<uint8_t*>(std::aligned_alloc(kPageBytes, kMessageBytes)), &std::free) {
     mr_ = verbs_.reg_mr(pd, memory_.get(), kMessageBytes,
                         IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE);
     if (mr_ == nullptr) die("reg_mr: %s", std::strerror(errno));
@@ -106,7 +108,8 @@ class Buffer {
 
 class Connection {
  public:
-  Connection(const Verbs& verbs, ibv_device* device, uint32_t index) : verbs_(verbs), index_(index) {
+  Connection(const Verbs& verbs, ibv_device* device, uint32_t index)
+      : verbs_(verbs), index_(index) {
     context_ = verbs_.open_device(device);
     if (context_ == nullptr) die("open_device: %s", std::strerror(errno));
     pd_ = verbs_.alloc_pd(context_);
@@ -115,7 +118,11 @@ class Connection {
     ibv_qp_init_attr attr{};
     attr.send_cq = cq_;
     attr.recv_cq = cq_;
-    attr.cap = {.max_send_wr = 32, .max_recv_wr = 32, .max_send_sge = 1, .max_recv_sge = 1, .max_inline_data = 0};
+    attr.cap = {.max_send_wr = 32,
+                .max_recv_wr = 32,
+                .max_send_sge = 1,
+                .max_recv_sge = 1,
+                .max_inline_data = 0};
     attr.qp_type = IBV_QPT_UC;
     qp_ = verbs_.create_qp(pd_, &attr);
     if (qp_ == nullptr) die("create_qp: %s", std::strerror(errno));
@@ -139,7 +146,8 @@ class Connection {
     ibv_qp_attr attr{};
     attr.qp_state = IBV_QPS_INIT;
     attr.port_num = 1;
-    attr.qp_access_flags = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
+    attr.qp_access_flags =
+        IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_WRITE;
     modify(attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
     const Address peer = channel.exchange(own_address());
     attr = {};
@@ -185,22 +193,26 @@ class Connection {
       wr.opcode = IBV_WR_SEND;
       wr.send_flags = IBV_SEND_SIGNALED;
       ibv_send_wr* bad = nullptr;
-      if (const int code = ibv_post_send(qp_, &wr, &bad); code != 0) die("post_send: %s", std::strerror(code));
+      if (const int code = ibv_post_send(qp_, &wr, &bad); code != 0)
+        die("post_send: %s", std::strerror(code));
     }
     sends_left_ = kInFlight;
     receives_left_ = kInFlight;
   }
 
-  // Takes what has completed; true when the round is over here. Receives complete in the order of the messages.
+  // Takes what has completed; true when the round is over here. Receives complete in the order of
+  // the messages.
   bool poll(uint32_t round, uint32_t other_side) {
     ibv_wc wc[8];
     const int got = ibv_poll_cq(cq_, 8, wc);
     if (got < 0) die("poll_cq: %d", got);
     for (int i = 0; i < got; ++i) {
-      if (wc[i].status != IBV_WC_SUCCESS) die("status %d, vendor error 0x%x", wc[i].status, wc[i].vendor_err);
+      if (wc[i].status != IBV_WC_SUCCESS)
+        die("status %d, vendor error 0x%x", wc[i].status, wc[i].vendor_err);
       if ((wc[i].wr_id & kReceive) != 0) {
         const auto buffer = static_cast<uint32_t>(wc[i].wr_id & 0xff);
-        if (buffer != kInFlight - receives_left_ || wc[i].byte_len != kMessageBytes) die("receive out of order");
+        if (buffer != kInFlight - receives_left_ || wc[i].byte_len != kMessageBytes)
+          die("receive out of order");
         receive_buffers_[buffer]->check(seed(round, other_side, buffer));
         --receives_left_;
       } else {
@@ -264,7 +276,8 @@ void run_round(std::vector<std::unique_ptr<Connection>>& connections, uint32_t r
   }
   const Deadline deadline;
   std::vector<bool> done(connections.size());
-  for (size_t left = connections.size(); left > 0; deadline.check("messages"), std::this_thread::yield()) {
+  for (size_t left = connections.size(); left > 0;
+       deadline.check("messages"), std::this_thread::yield()) {
     for (size_t i = 0; i < connections.size(); ++i) {
       if (done[i] || !connections[i]->poll(round, server ? 0 : 1)) continue;
       done[i] = true;
@@ -284,15 +297,17 @@ int main(int argc, char** argv) {
   if (list == nullptr) die("no device list: %s", std::strerror(errno));
   std::vector<std::unique_ptr<Connection>> connections;
   for (uint32_t i = 0; i < kConnections; ++i) {
-    connections.push_back(std::make_unique<Connection>(verbs, find_device(verbs, list, arguments.device), i));
+    connections.push_back(
+        std::make_unique<Connection>(verbs, find_device(verbs, list, arguments.device), i));
   }
   verbs.free_device_list(list);
   for (auto& connection : connections) connection->connect(channel);
   channel.meet();
-  for (uint32_t round = 0; round < kRounds; ++round) run_round(connections, round, arguments.server);
+  for (uint32_t round = 0; round < kRounds; ++round)
+    run_round(connections, round, arguments.server);
   // Nothing is said to the peer at the end, but its last sends must be over before we go.
   channel.meet();
   connections.clear();
-  std::printf("jaccl_shape: %u connections, %u rounds of %u messages of %u KiB each way, on %s\n", kConnections,
-              kRounds, kInFlight, kMessageBytes / 1024, arguments.device);
+  std::printf("jaccl_shape: %u connections, %u rounds of %u messages of %u KiB each way, on %s\n",
+              kConnections, kRounds, kInFlight, kMessageBytes / 1024, arguments.device);
 }

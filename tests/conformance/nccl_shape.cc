@@ -1,7 +1,8 @@
-// A program of NCCL's shape: it finds libibverbs by dlopen and each function by dlvsym, and moves data as NCCL's
-// InfiniBand transport does. A sender keeps 256 RDMA writes with immediate in flight, only the last one signalled;
-// the receiver has posted as many receive requests without any buffer, and after each batch flushes by reading
-// from its own memory through a QP that is connected to itself.
+// A program of NCCL's shape: it finds libibverbs by dlopen and each function by dlvsym, and moves
+// data as NCCL's InfiniBand transport does. A sender keeps 256 RDMA writes with immediate in
+// flight, only the last one signalled; the receiver has posted as many receive requests without any
+// buffer, and after each batch flushes by reading from its own memory through a QP that is
+// connected to itself.
 #include <dlfcn.h>
 #include <infiniband/verbs.h>
 
@@ -36,7 +37,8 @@ Function find(void* library, const char* name, const char* version) {
 // The functions that NCCL looks up, with the versions it asks for.
 struct Verbs {
   void* library = dlopen("libibverbs.so.1", RTLD_NOW);
-#define NCCL_VERB(name, version) decltype(&ibv_##name) name = find<decltype(name)>(library, "ibv_" #name, version)
+#define NCCL_VERB(name, version) \
+  decltype(&ibv_##name) name = find<decltype(name)>(library, "ibv_" #name, version)
   NCCL_VERB(get_device_list, "IBVERBS_1.1");
   NCCL_VERB(free_device_list, "IBVERBS_1.1");
   NCCL_VERB(get_device_name, "IBVERBS_1.1");
@@ -80,7 +82,8 @@ ibv_context* open_named(const Verbs& verbs, const char* name) {
   if (list == nullptr) die("no device list: %s", std::strerror(errno));
   ibv_context* context = nullptr;
   for (int i = 0; i < count && context == nullptr; ++i) {
-    if (std::strcmp(verbs.get_device_name(list[i]), name) == 0) context = verbs.open_device(list[i]);
+    if (std::strcmp(verbs.get_device_name(list[i]), name) == 0)
+      context = verbs.open_device(list[i]);
   }
   verbs.free_device_list(list);
   if (context == nullptr) die("cannot open %s", name);
@@ -94,10 +97,10 @@ class Endpoint {
     pd_ = verbs_.alloc_pd(context_);
     cq_ = verbs_.create_cq(context_, 2 * static_cast<int>(kDepth), nullptr, nullptr, 0);
     if (pd_ == nullptr || cq_ == nullptr) die("PD or CQ: %s", std::strerror(errno));
-    const unsigned int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
-                                IBV_ACCESS_RELAXED_ORDERING;
-    mr_ = verbs_.reg_mr_iova2(pd_, memory_.data(), memory_.size(), reinterpret_cast<uintptr_t>(memory_.data()),
-                              access);
+    const unsigned int access = IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+                                IBV_ACCESS_REMOTE_READ | IBV_ACCESS_RELAXED_ORDERING;
+    mr_ = verbs_.reg_mr_iova2(pd_, memory_.data(), memory_.size(),
+                              reinterpret_cast<uintptr_t>(memory_.data()), access);
     if (mr_ == nullptr) die("reg_mr_iova2: %s", std::strerror(errno));
     data_qp_ = make_qp();
     flush_qp_ = make_qp();
@@ -146,7 +149,8 @@ class Endpoint {
     std::vector<ibv_send_wr> wrs(kDepth);
     std::vector<ibv_sge> sges(kDepth);
     for (uint32_t i = 0; i < kDepth; ++i) {
-      sges[i] = {reinterpret_cast<uintptr_t>(memory_.data()) + size_t{i} * kSlotBytes, kSlotBytes, mr_->lkey};
+      sges[i] = {reinterpret_cast<uintptr_t>(memory_.data()) + size_t{i} * kSlotBytes, kSlotBytes,
+                 mr_->lkey};
       wrs[i].wr_id = i;
       wrs[i].next = i + 1 < kDepth ? &wrs[i + 1] : nullptr;
       wrs[i].sg_list = &sges[i];
@@ -162,7 +166,8 @@ class Endpoint {
       die("post_send of %u writes: %s", kDepth, std::strerror(code));
     }
     const ibv_wc wc = next_completion("the last write");
-    if (wc.opcode != IBV_WC_RDMA_WRITE || wc.wr_id != kDepth - 1) die("unexpected completion of a sender");
+    if (wc.opcode != IBV_WC_RDMA_WRITE || wc.wr_id != kDepth - 1)
+      die("unexpected completion of a sender");
   }
 
   void receive_round(uint32_t round) {
@@ -170,7 +175,8 @@ class Endpoint {
       const ibv_wc wc = next_completion("a write with immediate");
       if (wc.opcode != IBV_WC_RECV_RDMA_WITH_IMM || (wc.wc_flags & IBV_WC_WITH_IMM) == 0 ||
           be32toh(wc.imm_data) != i || wc.byte_len != kSlotBytes || wc.qp_num != data_qp_->qp_num) {
-        die("receive %u: opcode %d imm %u length %u", i, wc.opcode, be32toh(wc.imm_data), wc.byte_len);
+        die("receive %u: opcode %d imm %u length %u", i, wc.opcode, be32toh(wc.imm_data),
+            wc.byte_len);
       }
     }
     flush();
@@ -189,7 +195,10 @@ class Endpoint {
     attr.send_cq = cq_;
     attr.recv_cq = cq_;
     attr.qp_type = IBV_QPT_RC;
-    attr.cap = {.max_send_wr = 2 * kDepth, .max_recv_wr = kDepth, .max_send_sge = 1, .max_recv_sge = 1,
+    attr.cap = {.max_send_wr = 2 * kDepth,
+                .max_recv_wr = kDepth,
+                .max_send_sge = 1,
+                .max_recv_sge = 1,
                 .max_inline_data = 0};
     ibv_qp* qp = verbs_.create_qp(pd_, &attr);
     if (qp == nullptr) die("create_qp: %s", std::strerror(errno));
@@ -216,16 +225,20 @@ class Endpoint {
     attr.min_rnr_timer = 12;
     attr.ah_attr.dlid = peer_lid;
     attr.ah_attr.port_num = 1;
-    modify(qp, attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-                         IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER, "RTR");
+    modify(qp, attr,
+           IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
+               IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER,
+           "RTR");
     attr = {};
     attr.qp_state = IBV_QPS_RTS;
     attr.timeout = 20;
     attr.retry_cnt = 7;
     attr.rnr_retry = 7;
     attr.max_rd_atomic = 1;
-    modify(qp, attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
-                         IBV_QP_MAX_QP_RD_ATOMIC, "RTS");
+    modify(qp, attr,
+           IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN |
+               IBV_QP_MAX_QP_RD_ATOMIC,
+           "RTS");
   }
 
   ibv_wc next_completion(const char* what) {
@@ -238,7 +251,8 @@ class Endpoint {
       deadline.check(what);
       std::this_thread::yield();
     }
-    if (wc.status != IBV_WC_SUCCESS) die("%s: status %d, vendor error 0x%x", what, wc.status, wc.vendor_err);
+    if (wc.status != IBV_WC_SUCCESS)
+      die("%s: status %d, vendor error 0x%x", what, wc.status, wc.vendor_err);
     return wc;
   }
 
@@ -258,8 +272,10 @@ class Endpoint {
     ibv_send_wr* bad = nullptr;
     if (ibv_post_send(flush_qp_, &wr, &bad) != 0) die("post of the flush");
     const ibv_wc wc = next_completion("the flush");
-    if (wc.opcode != IBV_WC_RDMA_READ || wc.wr_id != 0xf1) die("the flush completed as something else");
-    if (std::memcmp(&local, memory_.data(), sizeof local) != 0) die("the flush read something else");
+    if (wc.opcode != IBV_WC_RDMA_READ || wc.wr_id != 0xf1)
+      die("the flush completed as something else");
+    if (std::memcmp(&local, memory_.data(), sizeof local) != 0)
+      die("the flush read something else");
     if (verbs_.dereg_mr(mr) != 0) die("dereg_mr");
   }
 
@@ -269,7 +285,8 @@ class Endpoint {
     ibv_mr* mr = verbs_.reg_dmabuf_mr(pd_, 0, 4096, 0, -1, IBV_ACCESS_LOCAL_WRITE);
     if (mr != nullptr || errno != EOPNOTSUPP) die("reg_dmabuf_mr: errno %d", errno);
     ibv_ece ece{};
-    if (const int code = verbs_.query_ece(data_qp_, &ece); code != EOPNOTSUPP) die("query_ece: %d", code);
+    if (const int code = verbs_.query_ece(data_qp_, &ece); code != EOPNOTSUPP)
+      die("query_ece: %d", code);
   }
 
   const Verbs& verbs_;
@@ -307,6 +324,6 @@ int main(int argc, char** argv) {
       channel.meet();
     }
   }
-  std::printf("nccl_shape: %u rounds of %u writes with immediate, %zu bytes each, on %s\n", kRounds, kDepth,
-              kBufferBytes, arguments.device);
+  std::printf("nccl_shape: %u rounds of %u writes with immediate, %zu bytes each, on %s\n", kRounds,
+              kDepth, kBufferBytes, arguments.device);
 }

@@ -1,4 +1,5 @@
-// The TCP connection over which two copies of a test program exchange addresses and meet, as ibv_rc_pingpong does.
+// The TCP connection over which two copies of a test program exchange addresses and meet, as
+// ibv_rc_pingpong does.
 #pragma once
 
 #include <netdb.h>
@@ -100,7 +101,8 @@ inline Arguments parse(int argc, char** argv) {
   Arguments arguments;
   arguments.server = argc >= 3 && std::strcmp(argv[1], "server") == 0;
   const bool client = argc >= 4 && std::strcmp(argv[1], "client") == 0;
-  if (!arguments.server && !client) die("usage: %s server PORT | client HOST PORT [DEVICE]", argv[0]);
+  if (!arguments.server && !client)
+    die("usage: %s server PORT | client HOST PORT [DEVICE]", argv[0]);
   const int port_at = client ? 3 : 2;
   if (client) arguments.host = argv[2];
   arguments.port = argv[port_at];
@@ -121,7 +123,8 @@ class Deadline {
   }
 
  private:
-  std::chrono::steady_clock::time_point end_ = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  std::chrono::steady_clock::time_point end_ =
+      std::chrono::steady_clock::now() + std::chrono::seconds(30);
 };
 
 }  // namespace shape

@@ -112,7 +112,8 @@ TEST_F(DeviceTest, ExtendedDeviceAttributesTolerateOtherSizes) {
   EXPECT_EQ(longer.newer, 0u);
   ibv_device_attr_ex shorter;
   std::memset(&shorter, 0xff, sizeof shorter);
-  ASSERT_EQ(view->query_device_ex(context, nullptr, &shorter, offsetof(ibv_device_attr_ex, odp_caps)), 0);
+  ASSERT_EQ(
+      view->query_device_ex(context, nullptr, &shorter, offsetof(ibv_device_attr_ex, odp_caps)), 0);
   EXPECT_EQ(shorter.orig_attr.vendor_id, 0x8086u);
   EXPECT_EQ(shorter.odp_caps.general_caps, ~uint64_t{0}) << "written behind the end";
   EXPECT_EQ(view->query_device_ex(context, nullptr, &shorter, 8), EINVAL);

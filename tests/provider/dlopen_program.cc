@@ -1,5 +1,5 @@
-// Opens libibverbs as programs do that do not link it, looks functions up with and without a version, and prints in
-// which file each was found.
+// Opens libibverbs as programs do that do not link it, looks functions up with and without a
+// version, and prints in which file each was found.
 #include <dlfcn.h>
 
 #include <cstdio>
@@ -13,10 +13,10 @@ struct Wanted {
 };
 
 constexpr Wanted kWanted[] = {
-    {"ibv_get_device_list", "IBVERBS_1.1"},      {"ibv_reg_mr_iova2", "IBVERBS_1.8"},
-    {"ibv_create_comp_channel", "IBVERBS_1.0"},  {"ibv_qp_to_qp_ex", "IBVERBS_1.6"},
-    {"ibv_fork_init", "IBVERBS_1.1"},            {"ibv_event_type_str", "IBVERBS_1.1"},
-    {"ibv_ack_cq_events", "IBVERBS_1.1"},        {"ibv_query_ece", "IBVERBS_1.10"},
+    {"ibv_get_device_list", "IBVERBS_1.1"},     {"ibv_reg_mr_iova2", "IBVERBS_1.8"},
+    {"ibv_create_comp_channel", "IBVERBS_1.0"}, {"ibv_qp_to_qp_ex", "IBVERBS_1.6"},
+    {"ibv_fork_init", "IBVERBS_1.1"},           {"ibv_event_type_str", "IBVERBS_1.1"},
+    {"ibv_ack_cq_events", "IBVERBS_1.1"},       {"ibv_query_ece", "IBVERBS_1.10"},
 };
 
 const char* file_of(void* address) {

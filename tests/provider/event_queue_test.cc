@@ -56,14 +56,15 @@ TEST(EventQueue, PurgeTakesTokensWithEvents) {
 
 void ignore_signal(int) {}
 
-// C-134: a storm of signals without SA_RESTART; the reader sees EINTR, and every event exactly once.
+// C-134: a storm of signals without SA_RESTART; the reader sees EINTR, and every event exactly
+// once.
 TEST(EventQueue, SignalsLoseAndDoubleNothing) {
   constexpr int kEvents = 20000;
   EventQueue<Event> queue;
   ASSERT_TRUE(queue.open());
-  struct sigaction action{};
+  struct sigaction action {};
   action.sa_handler = ignore_signal;
-  struct sigaction before{};
+  struct sigaction before {};
   sigaction(SIGALRM, &action, &before);
   const itimerval storm{.it_interval = {0, 1000}, .it_value = {0, 1000}};
   setitimer(ITIMER_REAL, &storm, nullptr);
@@ -88,7 +89,8 @@ TEST(EventQueue, SignalsLoseAndDoubleNothing) {
   EXPECT_FALSE(readable(queue.fd()));
 }
 
-// Readers, writers and purges at once. An event is either read or purged, never both, and no token is left.
+// Readers, writers and purges at once. An event is either read or purged, never both, and no token
+// is left.
 TEST(EventQueue, ConcurrentReadersAndPurgesKeepTheBooks) {
   constexpr int kWriters = 2;
   constexpr int kEach = 5000;

@@ -1,4 +1,5 @@
-// Completion queues, channels and asynchronous events: what an application may see, and when destroying waits.
+// Completion queues, channels and asynchronous events: what an application may see, and when
+// destroying waits.
 #include <fcntl.h>
 #include <poll.h>
 
@@ -93,9 +94,17 @@ TEST_F(CqTest, PollReturnsWhatThereIsInOrder) {
 }
 
 TEST_F(CqTest, EveryFieldOfACompletionArrives) {
-  const Wc in{.wr_id = 1, .status = WcStatus::kRnrRetryExc, .opcode = WcOpcode::kRecvRdmaImm, .slid = 2,
-              .vendor_err = 3, .byte_len = 4, .imm_be = 5, .qp_num = 6, .src_qp = 7,
-              .flags = kWcGrh | kWcWithImm, .sl = 8};
+  const Wc in{.wr_id = 1,
+              .status = WcStatus::kRnrRetryExc,
+              .opcode = WcOpcode::kRecvRdmaImm,
+              .slid = 2,
+              .vendor_err = 3,
+              .byte_len = 4,
+              .imm_be = 5,
+              .qp_num = 6,
+              .src_qp = 7,
+              .flags = kWcGrh | kWcWithImm,
+              .sl = 8};
   transport_double::complete(cq, in);
   ibv_wc wc;
   ASSERT_EQ(ibv_poll_cq(cq, 1, &wc), 1);
@@ -158,7 +167,8 @@ TEST_F(CqTest, DestroyingACqWaitsForTheAckOfAReadEvent) {
   ibv_cq* event_cq = nullptr;
   void* event_context = nullptr;
   ASSERT_TRUE(get_event(event_cq, event_context));
-  EXPECT_TRUE(destroy_waits_for([this] { return ibv_destroy_cq(cq); }, [&] { ibv_ack_cq_events(event_cq, 1); }));
+  EXPECT_TRUE(destroy_waits_for([this] { return ibv_destroy_cq(cq); },
+                                [&] { ibv_ack_cq_events(event_cq, 1); }));
   cq = nullptr;
 }
 
@@ -196,7 +206,8 @@ TEST_F(CqTest, AsyncEventsNameTheirObject) {
   ASSERT_EQ(ibv_get_async_event(context, &event), 0);
   EXPECT_EQ(event.event_type, IBV_EVENT_CQ_ERR);
   EXPECT_EQ(event.element.cq, cq);
-  EXPECT_TRUE(destroy_waits_for([this] { return ibv_destroy_cq(cq); }, [&] { ibv_ack_async_event(&event); }));
+  EXPECT_TRUE(destroy_waits_for([this] { return ibv_destroy_cq(cq); },
+                                [&] { ibv_ack_async_event(&event); }));
   cq = nullptr;
 }
 
@@ -235,7 +246,8 @@ class ExtendedCqTest : public Fixture {
     return ibv_create_cq_ex(context, &attr);
   }
   void complete(uint64_t wr_id) {
-    transport_double::complete(cq, {.wr_id = wr_id, .byte_len = 10, .imm_be = 11, .timestamp_ns = 12});
+    transport_double::complete(cq,
+                               {.wr_id = wr_id, .byte_len = 10, .imm_be = 11, .timestamp_ns = 12});
   }
   ibv_cq_ex* cq = nullptr;
 };

@@ -16,7 +16,7 @@ class Fixture : public testing::Test {
   void SetUp() override {
     transport_double::reset();
     transport_double::control().devices = {{.name = "tbt0", .guid = 0x0102030405060708},
-                                  {.name = "tbt0c0", .guid = 0x0102030405060709}};
+                                           {.name = "tbt0c0", .guid = 0x0102030405060709}};
     context = open("tbt0");
     ASSERT_NE(context, nullptr);
   }
@@ -63,7 +63,11 @@ class QpFixture : public Fixture {
     attr.send_cq = cq;
     attr.recv_cq = cq;
     attr.qp_type = type;
-    attr.cap = {.max_send_wr = 32, .max_recv_wr = 32, .max_send_sge = 2, .max_recv_sge = 2, .max_inline_data = 16};
+    attr.cap = {.max_send_wr = 32,
+                .max_recv_wr = 32,
+                .max_send_sge = 2,
+                .max_recv_sge = 2,
+                .max_inline_data = 16};
     return ibv_create_qp(pd, &attr);
   }
 

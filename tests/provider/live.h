@@ -1,4 +1,5 @@
-// Queue pairs of one process on a running fabric, connected to each other through the public verbs API.
+// Queue pairs of one process on a running fabric, connected to each other through the public verbs
+// API.
 #pragma once
 
 #include <endian.h>
@@ -35,8 +36,8 @@ class LiveTest : public testing::Test {
     pd = ibv_alloc_pd(context);
     ASSERT_NE(pd, nullptr);
     mr = ibv_reg_mr_iova2(pd, memory, sizeof memory, reinterpret_cast<uintptr_t>(memory),
-                          IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ |
-                              IBV_ACCESS_REMOTE_ATOMIC);
+                          IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE |
+                              IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC);
     ASSERT_NE(mr, nullptr);
     cq = ibv_create_cq(context, 256, nullptr, nullptr, 0);
     ASSERT_NE(cq, nullptr);
@@ -67,7 +68,10 @@ class LiveTest : public testing::Test {
     attr.recv_cq = attr.send_cq;
     attr.srq = request.srq;
     attr.qp_type = request.type;
-    attr.cap = {.max_send_wr = request.depth, .max_recv_wr = request.depth, .max_send_sge = 2, .max_recv_sge = 2,
+    attr.cap = {.max_send_wr = request.depth,
+                .max_recv_wr = request.depth,
+                .max_send_sge = 2,
+                .max_recv_sge = 2,
                 .max_inline_data = 64};
     attr.comp_mask = IBV_QP_INIT_ATTR_PD;
     attr.pd = pd;
@@ -85,7 +89,8 @@ class LiveTest : public testing::Test {
     attr.qp_state = IBV_QPS_INIT;
     attr.port_num = 1;
     attr.qkey = kQkey;
-    attr.qp_access_flags = IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
+    attr.qp_access_flags =
+        IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_REMOTE_READ | IBV_ACCESS_REMOTE_ATOMIC;
     const int last = qp->qp_type == IBV_QPT_UD ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS;
     ASSERT_EQ(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | last), 0);
   }
@@ -99,7 +104,8 @@ class LiveTest : public testing::Test {
     attr.ah_attr.dlid = lid;
     attr.ah_attr.port_num = 1;
     int mask = IBV_QP_STATE;
-    if (qp->qp_type != IBV_QPT_UD) mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+    if (qp->qp_type != IBV_QPT_UD)
+      mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
     if (qp->qp_type == IBV_QPT_RC) mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
     ASSERT_EQ(ibv_modify_qp(qp, &attr, mask), 0);
   }

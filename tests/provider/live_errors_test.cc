@@ -1,5 +1,5 @@
-// What goes wrong on purpose: arguments, states, order of destruction, remote faults, the child of a fork. Numbers
-// C-... are those of the verbs test plan.
+// What goes wrong on purpose: arguments, states, order of destruction, remote faults, the child of
+// a fork. Numbers C-... are those of the verbs test plan.
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -62,8 +62,11 @@ TEST_F(Errors, C011_GrantedCapacitiesCoverTheWishAndTheLimitsHold) {
   attr.send_cq = cq;
   attr.recv_cq = cq;
   attr.qp_type = IBV_QPT_RC;
-  attr.cap = {.max_send_wr = static_cast<uint32_t>(device.max_qp_wr), .max_recv_wr = 0, .max_send_sge = 1,
-              .max_recv_sge = 0, .max_inline_data = 100};
+  attr.cap = {.max_send_wr = static_cast<uint32_t>(device.max_qp_wr),
+              .max_recv_wr = 0,
+              .max_send_sge = 1,
+              .max_recv_sge = 0,
+              .max_inline_data = 100};
   ibv_qp* largest = ibv_create_qp(pd, &attr);
   ASSERT_NE(largest, nullptr) << errno;
   EXPECT_GE(attr.cap.max_send_wr, static_cast<uint32_t>(device.max_qp_wr));
@@ -73,8 +76,11 @@ TEST_F(Errors, C011_GrantedCapacitiesCoverTheWishAndTheLimitsHold) {
   errno = 0;
   EXPECT_EQ(ibv_create_qp(pd, &attr), nullptr);
   EXPECT_EQ(errno, EINVAL);
-  attr.cap = {.max_send_wr = 1, .max_recv_wr = 1, .max_send_sge = static_cast<uint32_t>(device.max_sge) + 1,
-              .max_recv_sge = 1, .max_inline_data = 0};
+  attr.cap = {.max_send_wr = 1,
+              .max_recv_wr = 1,
+              .max_send_sge = static_cast<uint32_t>(device.max_sge) + 1,
+              .max_recv_sge = 1,
+              .max_inline_data = 0};
   EXPECT_EQ(ibv_create_qp(pd, &attr), nullptr);
   EXPECT_EQ(errno, EINVAL);
 }
@@ -107,7 +113,9 @@ TEST_F(Errors, C020_C022_IllegalStepsAndMasksChangeNothing) {
   attr.port_num = 1;
   EXPECT_EQ(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PORT), EINVAL);
   attr.port_num = 2;
-  EXPECT_EQ(ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS), EINVAL);
+  EXPECT_EQ(ibv_modify_qp(qp, &attr,
+                          IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS),
+            EINVAL);
   ASSERT_EQ(ibv_query_qp(qp, &attr, IBV_QP_STATE, &init), 0);
   EXPECT_EQ(attr.qp_state, IBV_QPS_RESET);
   EXPECT_EQ(qp->state, IBV_QPS_RESET);
@@ -122,7 +130,8 @@ TEST_F(Errors, C025_C026_PostingNeedsTheRightState) {
   EXPECT_EQ(post_send(qp, 1, sge(0, 8)), EINVAL);
 }
 
-// A write with a key that nobody gave: the requester learns it, the responder's process gets an event.
+// A write with a key that nobody gave: the requester learns it, the responder's process gets an
+// event.
 TEST_F(Errors, AWrongKeyEndsBothQps) {
   ibv_qp* a = make_qp({});
   ibv_qp* b = make_qp({});

@@ -1,4 +1,5 @@
-// Traffic through the extended interfaces, shared receive queues, channels and datagrams, on a running fabric.
+// Traffic through the extended interfaces, shared receive queues, channels and datagrams, on a
+// running fabric.
 #include <fcntl.h>
 #include <poll.h>
 
@@ -140,7 +141,8 @@ TEST_F(ExtendedTraffic, TimeStampsCountNanosecondsAndDoNotGoBack) {
     ibv_end_poll(cq_ex);
     EXPECT_GE(stamp, last);
     last = stamp;
-    ASSERT_EQ(completions(cq, 1).size(), 1u);  // a receive keeps its place until its completion is taken
+    ASSERT_EQ(completions(cq, 1).size(),
+              1u);  // a receive keeps its place until its completion is taken
   }
   ibv_values_ex now{.comp_mask = IBV_VALUES_MASK_RAW_CLOCK, .raw_clock = {}};
   ASSERT_EQ(ibv_query_rt_values_ex(context, &now), 0);

@@ -30,8 +30,9 @@ TEST_F(MemoryTest, RegistrationCarriesRangeIovaAndAccess) {
 
 TEST_F(MemoryTest, OptionalAccessBitsAreMaskedAndZeroBasedMeansIovaZero) {
   char memory[64];
-  ibv_mr* mr = ibv_reg_mr_iova2(pd, memory, sizeof memory, 7,
-                                IBV_ACCESS_RELAXED_ORDERING | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_REMOTE_READ);
+  ibv_mr* mr = ibv_reg_mr_iova2(
+      pd, memory, sizeof memory, 7,
+      IBV_ACCESS_RELAXED_ORDERING | IBV_ACCESS_ZERO_BASED | IBV_ACCESS_REMOTE_READ);
   ASSERT_NE(mr, nullptr);
   EXPECT_EQ(control().registrations.back().access, static_cast<uint32_t>(IBV_ACCESS_REMOTE_READ));
   EXPECT_EQ(control().registrations.back().iova, 0u);
@@ -59,7 +60,8 @@ TEST_F(MemoryTest, ReregistrationKeepsWhatIsNotChanged) {
   EXPECT_EQ(control().registrations.back().addr, other);
   EXPECT_EQ(control().registrations.back().access, static_cast<uint32_t>(IBV_ACCESS_LOCAL_WRITE));
   EXPECT_NE(mr->lkey, old_key);
-  ASSERT_EQ(ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, nullptr, nullptr, 0, IBV_ACCESS_REMOTE_READ), 0);
+  ASSERT_EQ(
+      ibv_rereg_mr(mr, IBV_REREG_MR_CHANGE_ACCESS, nullptr, nullptr, 0, IBV_ACCESS_REMOTE_READ), 0);
   EXPECT_EQ(control().registrations.back().addr, other);
   EXPECT_EQ(control().registrations.back().access, static_cast<uint32_t>(IBV_ACCESS_REMOTE_READ));
   EXPECT_EQ(ibv_dereg_mr(mr), 0);
@@ -85,8 +87,14 @@ TEST_F(MemoryTest, RegistrationByAttributesTakesMemoryAndRefusesDescriptors) {
   const auto reg_mr_ex = newer_verb<ibv_mr* (*)(ibv_pd*, Attr*)>("ibv_reg_mr_ex", "IBVERBS_1.15");
   ASSERT_NE(reg_mr_ex, nullptr);
   char memory[64];
-  Attr attr{.length = sizeof memory, .access = IBV_ACCESS_REMOTE_READ, .comp_mask = 1 | 2, .iova = 0x7000,
-            .addr = memory, .fd = -1, .fd_offset = 0, .dmah = nullptr};
+  Attr attr{.length = sizeof memory,
+            .access = IBV_ACCESS_REMOTE_READ,
+            .comp_mask = 1 | 2,
+            .iova = 0x7000,
+            .addr = memory,
+            .fd = -1,
+            .fd_offset = 0,
+            .dmah = nullptr};
   ibv_mr* mr = reg_mr_ex(pd, &attr);
   ASSERT_NE(mr, nullptr);
   EXPECT_EQ(control().registrations.back().iova, 0x7000u);
@@ -102,8 +110,10 @@ TEST_F(MemoryTest, RegistrationByAttributesTakesMemoryAndRefusesDescriptors) {
 }
 
 TEST_F(MemoryTest, BuffersCanBeRegisteredAndFreed) {
-  const auto alloc_buf = newer_verb<void* (*)(ibv_pd*, size_t, ibv_buf**)>("ibv_alloc_buf", "IBVERBS_1.17");
-  const auto reg_buf_mr = newer_verb<ibv_mr* (*)(ibv_pd*, ibv_buf*, void*, size_t, int)>("ibv_reg_buf_mr", "IBVERBS_1.17");
+  const auto alloc_buf =
+      newer_verb<void* (*)(ibv_pd*, size_t, ibv_buf**)>("ibv_alloc_buf", "IBVERBS_1.17");
+  const auto reg_buf_mr = newer_verb<ibv_mr* (*)(ibv_pd*, ibv_buf*, void*, size_t, int)>(
+      "ibv_reg_buf_mr", "IBVERBS_1.17");
   const auto free_buf = newer_verb<void (*)(ibv_buf*)>("ibv_free_buf", "IBVERBS_1.17");
   ASSERT_TRUE(alloc_buf != nullptr && reg_buf_mr != nullptr && free_buf != nullptr);
   ibv_buf* buf = nullptr;

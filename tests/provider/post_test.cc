@@ -15,7 +15,11 @@ TEST_F(QpTest, CreationPassesTheCapacitiesAndReturnsTheGrantedOnes) {
   attr.recv_cq = cq;
   attr.qp_type = IBV_QPT_UC;
   attr.sq_sig_all = 1;
-  attr.cap = {.max_send_wr = 5, .max_recv_wr = 6, .max_send_sge = 1, .max_recv_sge = 3, .max_inline_data = 8};
+  attr.cap = {.max_send_wr = 5,
+              .max_recv_wr = 6,
+              .max_send_sge = 1,
+              .max_recv_sge = 3,
+              .max_inline_data = 8};
   ibv_qp* made = ibv_create_qp(pd, &attr);
   ASSERT_NE(made, nullptr);
   const QpOptions& options = control().qps.back();
@@ -192,7 +196,11 @@ class ExtendedPostTest : public QpFixture {
     attr.send_cq = cq;
     attr.recv_cq = cq;
     attr.qp_type = type;
-    attr.cap = {.max_send_wr = 4, .max_recv_wr = 4, .max_send_sge = 2, .max_recv_sge = 1, .max_inline_data = 16};
+    attr.cap = {.max_send_wr = 4,
+                .max_recv_wr = 4,
+                .max_send_sge = 2,
+                .max_recv_sge = 1,
+                .max_inline_data = 16};
     attr.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS;
     attr.pd = pd;
     attr.send_ops_flags = ops;
@@ -247,7 +255,8 @@ TEST_F(ExtendedPostTest, InlineDataIsCopiedWhenItIsSet) {
   data.fill('x');
   ASSERT_EQ(ibv_wr_complete(ex), 0);
   EXPECT_NE(control().sends[0].wr.flags & kSendInline, 0u);
-  EXPECT_EQ(control().sends[0].inline_bytes, (std::vector<uint8_t>{'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'}));
+  EXPECT_EQ(control().sends[0].inline_bytes,
+            (std::vector<uint8_t>{'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'}));
   EXPECT_EQ(control().sends[1].inline_bytes, (std::vector<uint8_t>{'a', 'b', 'c', 'f', 'g', 'h'}));
 }
 

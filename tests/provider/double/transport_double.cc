@@ -8,7 +8,9 @@ namespace tbt {
 namespace transport_double {
 namespace {
 
-Status destroyed() { return control().destroy_error != 0 ? Status(control().destroy_error) : Status(); }
+Status destroyed() {
+  return control().destroy_error != 0 ? Status(control().destroy_error) : Status();
+}
 
 struct DoubleMr final : Mr {
   uint32_t key = 0;
@@ -126,7 +128,8 @@ struct DoublePd final : Pd {
     control().qps.push_back(options);
     DoubleQp& qp = world().qps.emplace_back();
     qp.options = options;
-    qp.options.cap.max_inline_data = std::max(options.cap.max_inline_data, 64u);  // more than asked for
+    qp.options.cap.max_inline_data =
+        std::max(options.cap.max_inline_data, 64u);  // more than asked for
     qp.qpn = 0x040000 + static_cast<uint32_t>(world().qps.size());
     return static_cast<Qp*>(&qp);
   }
@@ -146,12 +149,20 @@ struct DoublePd final : Pd {
 struct DoubleContext final : Context {
   DoublePd pd;
   [[nodiscard]] DeviceAttr query_device() const override {
-    return {.node_guid = 0x0102030405060708, .sys_image_guid = 0x1112131415161718, .vendor_id = 0x8086,
-            .vendor_part_id = 0x5781, .fw_version = "1.2.3"};
+    return {.node_guid = 0x0102030405060708,
+            .sys_image_guid = 0x1112131415161718,
+            .vendor_id = 0x8086,
+            .vendor_part_id = 0x5781,
+            .fw_version = "1.2.3"};
   }
   [[nodiscard]] PortAttr query_port() const override {
-    return {.active = control().port_active, .lid = 0x41, .active_width = 4, .active_speed = 8,
-            .speed_100mbps = 800, .bad_pkey_cntr = 1, .qkey_viol_cntr = 2};
+    return {.active = control().port_active,
+            .lid = 0x41,
+            .active_width = 4,
+            .active_speed = 8,
+            .speed_100mbps = 800,
+            .bad_pkey_cntr = 1,
+            .qkey_viol_cntr = 2};
   }
   [[nodiscard]] Gid query_gid(uint32_t index) const override {
     if (index == 0) return {{0xfe, 0x80, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}};
@@ -190,13 +201,15 @@ void complete(void* user, const Wc& wc) {
 std::vector<DeviceInfo> Context::list_devices() {
   auto& devices = transport_double::control().devices;
   if (std::getenv("TBT_DOUBLE_DEVICES") != nullptr && devices.empty()) {
-    devices = {{.name = "tbt0", .guid = 0x0102030405060708}, {.name = "tbt0c0", .guid = 0x0102030405060709}};
+    devices = {{.name = "tbt0", .guid = 0x0102030405060708},
+               {.name = "tbt0c0", .guid = 0x0102030405060709}};
   }
   return devices;
 }
 
 Result<Context*> Context::open(const std::string&, AsyncSink* sink) {
-  if (transport_double::control().open_error != 0) return Status(transport_double::control().open_error);
+  if (transport_double::control().open_error != 0)
+    return Status(transport_double::control().open_error);
   transport_double::control().async = sink;
   static transport_double::DoubleContext context;
   return static_cast<Context*>(&context);

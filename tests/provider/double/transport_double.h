@@ -1,5 +1,6 @@
-// A libtbt.so.0 for the tests of provider/: it records what the front door hands down and completes what the test
-// tells it to. There is no protocol in it; what the real one does is tested where it lives.
+// A libtbt.so.0 for the tests of provider/: it records what the front door hands down and completes
+// what the test tells it to. There is no protocol in it; what the real one does is tested where it
+// lives.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +30,8 @@ struct Control {
   std::vector<DeviceInfo> devices;
   bool port_active = true;
   int open_error = 0;
-  int destroy_error = 0;        // of every destroy()
-  AsyncSink* async = nullptr;   // of the context opened last
+  int destroy_error = 0;       // of every destroy()
+  AsyncSink* async = nullptr;  // of the context opened last
   std::vector<PostedSend> sends;
   std::vector<size_t> send_batches;  // how many work requests each post_send brought
   std::vector<RecvWr> recvs;
