@@ -7,11 +7,14 @@
 
 #include <CLI/CLI.hpp>
 #include <string>
+#include <vector>
 
 namespace tbt::tool {
 
-void add_fabric(CLI::App& app);   // fabric_up.cc, fabric_down.cc, fabric_status.cc
-void add_run(CLI::App& app);      // run.cc
+void add_fabric(CLI::App& app);  // fabric_up.cc, fabric_down.cc, fabric_status.cc
+// run.cc; `after_dashes` is what stands after "--" on the command line, which the parser does not
+// see.
+void add_run(CLI::App& app, const std::vector<std::string>& after_dashes);
 void add_devices(CLI::App& app);  // devices.cc
 void add_cable(CLI::App& app);    // cable.cc
 void add_dump(CLI::App& app);     // dump.cc

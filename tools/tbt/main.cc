@@ -1,7 +1,10 @@
 // tbt: one command with subcommands, each in a file of its name.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <string_view>
+#include <vector>
 
 #include "tbt/commands.h"
 
@@ -14,12 +17,26 @@ void fail(const std::string& message, int code) {
 
 }  // namespace tbt::tool
 
+namespace {
+
+// Takes "--" and what follows it away from `argc`: those words are another program's, not ours to
+// parse.
+std::vector<std::string> split_at_dashes(int& argc, char** argv) {
+  char** const end = argv + argc;
+  char** const dashes = std::find(argv, end, std::string_view("--"));
+  argc = static_cast<int>(dashes - argv);
+  return dashes == end ? std::vector<std::string>() : std::vector<std::string>(dashes + 1, end);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
+  const std::vector<std::string> after_dashes = split_at_dashes(argc, argv);
   CLI::App app{"RDMA over Thunderbolt cables, real and emulated."};
   app.set_version_flag("--version", TBT_VERSION);
   app.require_subcommand(1);
   tbt::tool::add_fabric(app);
-  tbt::tool::add_run(app);
+  tbt::tool::add_run(app, after_dashes);
   tbt::tool::add_devices(app);
   tbt::tool::add_cable(app);
 #ifdef TBT_HAS_DUMP

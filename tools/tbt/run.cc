@@ -37,8 +37,7 @@ std::string front_door_dir() {
     if (::access((dir + "/libibverbs.so.1").c_str(), R_OK) == 0) return dir;
   }
   fail(fmt::format("{}/libibverbs.so.1 is missing: build or install the whole of tbt-rdma",
-                   candidates[0]),
-       kOwnFailure);
+                   candidates[0]));
 }
 
 void prepare_environment(const std::string& socket) {
@@ -59,29 +58,42 @@ void prepare_environment(const std::string& socket) {
        error == ENOENT ? kNotFound : kCannotExecute);
 }
 
-void run(const RunOptions& o, std::vector<std::string> words) {
-  if (!words.empty() && words[0] == "--") words.erase(words.begin());
-  if (words.empty()) fail("no program is named: tbt run --host 0 -- ibv_devices", kOwnFailure);
+std::string socket_of(const RunOptions& o) {
   const fabric::FabricFile file = load_fabric(o.fabric);
   if (o.host >= file.hosts) {
-    fail(fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1, o.host),
-         kOwnFailure);
+    fail(
+        fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1, o.host));
   }
   (void)status_or_fail(o.fabric, o.host);
-  prepare_environment(host_file(o.fabric, o.host, "sock"));
+  return host_file(o.fabric, o.host, "sock");
+}
+
+void run(const RunOptions& o, const std::vector<std::string>& words) {
+  try {
+    if (words.empty()) fail("no program is named: tbt run --host 0 -- ibv_devices");
+    prepare_environment(socket_of(o));
+  } catch (const CLI::RuntimeError&) {
+    throw CLI::RuntimeError(kOwnFailure);
+  }
   execute(words);
 }
 
 }  // namespace
 
-void add_run(CLI::App& app) {
+void add_run(CLI::App& app, const std::vector<std::string>& after_dashes) {
   auto o = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Run a program on a host of a fabric");
   command->add_option("--fabric", o->fabric, "name of the fabric")->capture_default_str();
   command->add_option("--host", o->host, "number of the host, from 0")->required();
   command->prefix_command();
   command->footer("Everything after -- is the program and its arguments.");
-  command->callback([o, command] { run(*o, command->remaining()); });
+  command->callback([o, command, after_dashes] {
+    std::vector<std::string> words = command->remaining();
+    if (!words.empty() && !after_dashes.empty())
+      words.emplace_back("--");  // one of the program's own
+    words.insert(words.end(), after_dashes.begin(), after_dashes.end());
+    run(*o, words);
+  });
 }
 
 }  // namespace tbt::tool
