@@ -15,7 +15,6 @@ namespace tbt::device {
 
 namespace {
 
-constexpr size_t kRxBurst = 32;
 constexpr size_t kTxBurst = 32;
 constexpr int kTxBurstsPerStep = 4;
 constexpr Duration kAdvanceEvery = Duration::from_us(5);
@@ -110,17 +109,15 @@ uint32_t Process::new_qp_number() noexcept {
 bool Process::receive_from(uint32_t rail_index, Instant now) {
   rail::Rail& rail = *attachment_->rails[rail_index];
   if (!rail.rx_pending()) return false;
-  rail::RxPacket packets[kRxBurst];
-  const size_t count = rail.rx_burst(packets);
+  const size_t count = rail.rx_burst(rx_packets_);
   const uint32_t tag = routes_.tag(rail_index);
   for (size_t i = 0; i < count; ++i) {
-    wire::ParsedPacket parsed;
     std::span<const std::byte> payload;
-    if (fabric::read_packet(packets[i], tag, framing_, parsed, payload)) {
-      endpoint_->handle_packet(now, rail_index, parsed, payload);
+    if (fabric::read_packet(rx_packets_[i], tag, framing_, rx_parsed_, payload)) {
+      endpoint_->handle_packet(now, rail_index, rx_parsed_, payload);
     }
   }
-  rail.rx_release({packets, count});
+  rail.rx_release(std::span(rx_packets_).first(count));
   return count != 0;
 }
 
@@ -148,7 +145,7 @@ bool Process::transmit_on(uint32_t rail_index, Instant now) {
     if (room == 0) break;
     rail::TxFrame frames[kTxBurst];
     size_t used = 0;
-    engine::TxPacket packet;
+    engine::TxPacket& packet = tx_packet_;
     while (used + fabric::kFramesPerPacketMax <= room && endpoint_->poll_transmit(now, rail_index, packet)) {
       const std::span<const std::span<const std::byte>> pieces(packet.payload.data(), packet.pieces);
       used += fabric::write_packet(packet.headers, pieces, packet.payload_bytes, tag,
@@ -222,6 +219,9 @@ void Process::watch_directory(Instant now) {
 bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   watch_directory(now);
   bool worked = receive(now);
+  // Receiving has turned interrupts off; while the thread sleeps they are what it counts on.
+  while (asleep_.load(std::memory_order_relaxed) && worked && !arm_rails() && receive(now)) {
+  }
   if (endpoint_->next_deadline() <= now) {
     endpoint_->handle_timeout(now);
     worked = true;

@@ -10,6 +10,7 @@
 //                   memory, computes, or waits for an event); left when the application is first to them again.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <mutex>
@@ -76,6 +77,7 @@ class Process final : private engine::Router {
   void watch_directory(Instant now);
   void apply_departures(const fabric::DirectoryData& before, Instant now);
   bool rails_pending() const noexcept;
+  bool arm_rails() noexcept;
   Instant advance_rails(Instant now) noexcept;
 
   void run_thread();
@@ -92,6 +94,11 @@ class Process final : private engine::Router {
   uint32_t generation_ = 0;
   uint64_t departures_seen_ = 0;
   fabric::FramingStats framing_;
+  // Scratch of the data path: too large to be cleared for every packet.
+  static constexpr size_t kRxBurst = 32;
+  std::array<rail::RxPacket, kRxBurst> rx_packets_;
+  wire::ParsedPacket rx_parsed_;
+  engine::TxPacket tx_packet_;
   std::unique_ptr<engine::Endpoint> endpoint_;
   std::vector<ContextImpl*> contexts_;
   bool transmit_put_off_ = false;

@@ -67,31 +67,39 @@ void Process::application_posted(Instant now) noexcept {
   sys::futex_wake_all(&slot.wake);
 }
 
+// False if a rail has something already.
+bool Process::arm_rails() noexcept {
+  bool quiet = true;
+  for (auto& rail : attachment_->rails) quiet &= rail->arm();
+  return quiet && !rails_pending();
+}
+
 bool Process::rails_pending() const noexcept {
   return std::ranges::any_of(attachment_->rails, [](const auto& rail) { return rail->rx_pending(); });
 }
 
 // Announces the sleep first and looks for work after, so that whoever brings work either is seen or wakes us.
 void Process::sleep_on_slot(Instant now) {
-  rail::Slot& slot = memory_.slot(attachment_->slot);
-  const uint32_t seen = slot.wake.load();
-  slot.sleeping.store(1);
+  const rail::SlotId slot = attachment_->slot;
+  const uint32_t seen = memory_.prepare_sleep(slot);
   asleep_.store(true);
   int64_t timeout = kSleepMostNs;
   bool work = false;
   {
     const Guard hold = guard();
-    for (auto& rail : attachment_->rails) work |= !rail->arm();
-    work |= rails_pending() || fabric::directory_generation(memory_) != generation_ || stop_;
+    work = !arm_rails() || fabric::directory_generation(memory_) != generation_ || stop_;
     const Instant due = std::min(endpoint_->next_deadline(), advance_rails(now));
     timeout = std::min(timeout, (due - now).ns);
     for (uint32_t i = 0; i < attachment_->rails.size(); ++i) {
       if (endpoint_->has_transmit(i)) timeout = std::min(timeout, kBlockedNs);
     }
   }
-  if (!work && timeout > 0) memory_.sleep(attachment_->slot, seen, timeout);
+  if (!work && timeout > 0) {
+    memory_.sleep(slot, seen, timeout);
+  } else {
+    memory_.cancel_sleep(slot);
+  }
   asleep_.store(false);
-  slot.sleeping.store(0);
 }
 
 // Steps until there has been nothing to do for a moment; true if there was anything.
