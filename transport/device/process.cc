@@ -229,6 +229,7 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   transmit_put_off_ = !transmit_put_off_ && wanted != nullptr && wanted->queued() != 0;
   if (!transmit_put_off_) worked |= transmit(now);
   deliver_events();
+  if (worked) last_work_ = now;
   return worked;
 }
 

@@ -52,6 +52,8 @@ class Process final : private engine::Router {
   // One round of work; true if there was any. If `wanted` has completions after receiving, sending is left to the
   // next round (once), so that acknowledges travel with the application's answer.
   bool step(Instant now, const verbs::CompletionQueue* wanted = nullptr);
+  // Nothing has happened for so long that another process may have more use for the processor.
+  [[nodiscard]] bool idle(Instant now) const noexcept { return now - last_work_ > kPatience; }
   // Sends what may be sent now.
   bool transmit(Instant now);
   // Hands events to the contexts.
@@ -101,6 +103,8 @@ class Process final : private engine::Router {
   engine::TxPacket tx_packet_;
   std::unique_ptr<engine::Endpoint> endpoint_;
   std::vector<ContextImpl*> contexts_;
+  static constexpr Duration kPatience = Duration::from_us(20);
+  Instant last_work_{};
   bool transmit_put_off_ = false;
   Instant next_advance_{};
 

@@ -1,4 +1,6 @@
 // Queue pairs and completion queues: the data path's entry points.
+#include <sched.h>
+
 #include "device/objects.h"
 
 namespace tbt::device {
@@ -97,19 +99,27 @@ Status QpImpl::post_recv(const RecvWr& wr) noexcept {
   return status;
 }
 
+// Spins for the caller as long as something happens now and then, and yields when nothing does: with more ranks
+// than processors the one that is awaited needs this one's time.
 int CqImpl::poll(std::span<Wc> out) noexcept {
   if (!Process::usable()) return -EPERM;
   Process& process = context().process();
-  const auto hold = process.guard();
-  uint32_t count = queue.pop(out);
-  if (count != 0) return static_cast<int>(count);
-  if (queue.overflowed()) return -EIO;
-  const Instant now = process.now();
-  // Who polls an armed queue is about to wait for its event.
-  if (!queue.armed()) process.application_polls(now);
-  process.step(now, &queue);
-  count = queue.pop(out);
-  return static_cast<int>(count);
+  bool idle = false;
+  {
+    const auto hold = process.guard();
+    uint32_t count = queue.pop(out);
+    if (count != 0) return static_cast<int>(count);
+    if (queue.overflowed()) return -EIO;
+    const Instant now = process.now();
+    // Who polls an armed queue is about to wait for its event.
+    if (!queue.armed()) process.application_polls(now);
+    process.step(now, &queue);
+    count = queue.pop(out);
+    if (count != 0) return static_cast<int>(count);
+    idle = process.idle(now);
+  }
+  if (idle) sched_yield();
+  return 0;
 }
 
 void CqImpl::arm(bool solicited_only) noexcept {
