@@ -109,6 +109,7 @@ uint32_t Process::new_qp_number() noexcept {
 bool Process::receive_from(uint32_t rail_index, Instant now) {
   rail::Rail& rail = *attachment_->rails[rail_index];
   if (!rail.rx_pending()) return false;
+  received_ = true;
   const size_t count = rail.rx_burst(rx_packets_);
   const uint32_t tag = routes_.tag(rail_index);
   for (size_t i = 0; i < count; ++i) {
@@ -220,8 +221,7 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   watch_directory(now);
   bool worked = receive(now);
   // Receiving has turned interrupts off; while the thread sleeps they are what it counts on.
-  while (asleep_.load(std::memory_order_relaxed) && worked && !arm_rails() && receive(now)) {
-  }
+  while (received_ && asleep_.load(std::memory_order_relaxed) && !arm_rails()) worked |= receive(now);
   if (endpoint_->next_deadline() <= now) {
     endpoint_->handle_timeout(now);
     worked = true;

@@ -66,7 +66,7 @@ class Process final : private engine::Router {
   void remove_context(ContextImpl& context);
   // The application is about to wait for an event: the thread shall take over at once.
   void application_sleeps() noexcept;
-  // After a post: makes sure that somebody will see to the rest.
+  // After a post, with the lock held: makes sure that somebody will see to the rest.
   void application_posted(Instant now) noexcept;
 
  private:
@@ -80,6 +80,7 @@ class Process final : private engine::Router {
   void apply_departures(const fabric::DirectoryData& before, Instant now);
   bool rails_pending() const noexcept;
   bool arm_rails() noexcept;
+  bool application_quiet(Instant now) const noexcept;
   Instant advance_rails(Instant now) noexcept;
 
   void run_thread();
@@ -106,9 +107,13 @@ class Process final : private engine::Router {
   static constexpr Duration kPatience = Duration::from_us(20);
   Instant last_work_{};
   bool transmit_put_off_ = false;
+  Instant asleep_until_{};            // at the latest, while asleep_
+  bool received_ = false;             // a rail was asked for frames since interrupts were last armed
   Instant next_advance_{};
 
   std::thread thread_;
+  uint32_t useless_most_ = 0;         // the thread's own
+  Instant served_until_{};
   std::atomic<bool> stop_{false};
   std::atomic<int64_t> application_seen_{0};  // last poll, ns
   std::atomic<uint32_t> doze_word_{0};        // bumped to end a doze

@@ -1,5 +1,9 @@
 // The progress thread of Process: when it works, dozes and sleeps (see process.h).
+#include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -12,11 +16,34 @@ namespace tbt::device {
 namespace {
 
 constexpr int64_t kApplicationBusyNs = 1000 * 1000;
-constexpr int64_t kSpinNs = 10 * 1000;
+constexpr int64_t kSpinNs = 10 * 1000;         // with the processor to itself
+constexpr int64_t kShortSpinNs = 1000;         // beside an application that may share the processor
 constexpr int64_t kSleepMostNs = 500 * 1000 * 1000;
 constexpr int64_t kBlockedNs = 200 * 1000;  // a full ring sends no interrupt when it drains
+constexpr uint64_t kTurnNs = 100 * 1000;    // the shortest that the kernel takes
 constexpr int kRelaxesPerLook = 32;
-constexpr int kUselessWakesMost = 32;       // then the application does well without the thread
+// So many wakes in a row for nothing, and the application does well without the thread. An application that
+// proves that wrong soon after gets more patience each time.
+constexpr uint32_t kUselessWakesFirst = 32;
+constexpr uint32_t kUselessWakesMost = 1u << 16;
+constexpr Duration kSoon = Duration::from_ms(100);
+
+// Asks the scheduler (Linux 6.12 and later) for short turns, which lets a woken thread run before an application
+// that spins on its memory. Elsewhere the call fails, and the thread is an ordinary one.
+void ask_for_short_turns() noexcept {
+  struct {
+    uint32_t size = 48;  // SCHED_ATTR_SIZE_VER0
+    uint32_t policy = SCHED_OTHER;
+    uint64_t flags = 0;
+    int32_t nice = 0;
+    uint32_t priority = 0;
+    uint64_t runtime_ns = kTurnNs;
+    uint64_t deadline_ns = 0;
+    uint64_t period_ns = 0;
+  } attr;
+  attr.nice = ::getpriority(PRIO_PROCESS, 0);
+  ::syscall(SYS_sched_setattr, 0, &attr, 0);
+}
 
 }  // namespace
 
@@ -49,6 +76,9 @@ void Process::remove_context(ContextImpl& context) {
   slot.wake.fetch_add(1);
   sys::futex_wake_all(&slot.wake);
   thread_.join();
+  // Nobody polls here any more: the other processes of the host rely on the interrupt.
+  const Guard hold = guard();
+  arm_rails();
 }
 
 void Process::application_sleeps() noexcept {
@@ -61,15 +91,23 @@ void Process::application_sleeps() noexcept {
 void Process::application_posted(Instant now) noexcept {
   application_seen_.store(now.ns, std::memory_order_relaxed);
   if (!asleep_.load(std::memory_order_acquire)) return;
-  // It may have gone to sleep for longer than what was just posted can wait.
+  // Has it gone to sleep for longer than what was just posted can wait?
+  bool left = false;
+  for (uint32_t i = 0; i < attachment_->rails.size(); ++i) left |= endpoint_->has_transmit(i);
+  if (!left && endpoint_->next_deadline() >= asleep_until_) return;
   rail::Slot& slot = memory_.slot(attachment_->slot);
   slot.wake.fetch_add(1);
   sys::futex_wake_all(&slot.wake);
 }
 
+bool Process::application_quiet(Instant now) const noexcept {
+  return now.ns - application_seen_.load(std::memory_order_relaxed) >= kApplicationBusyNs;
+}
+
 // False if a rail has something already.
 bool Process::arm_rails() noexcept {
   bool quiet = true;
+  received_ = false;
   for (auto& rail : attachment_->rails) quiet &= rail->arm();
   return quiet && !rails_pending();
 }
@@ -93,6 +131,7 @@ void Process::sleep_on_slot(Instant now) {
     for (uint32_t i = 0; i < attachment_->rails.size(); ++i) {
       if (endpoint_->has_transmit(i)) timeout = std::min(timeout, kBlockedNs);
     }
+    asleep_until_ = now + Duration{timeout};
   }
   if (!work && timeout > 0) {
     memory_.sleep(slot, seen, timeout);
@@ -106,7 +145,8 @@ void Process::sleep_on_slot(Instant now) {
 bool Process::work_until_idle() {
   bool any = false;
   Instant idle_since = now();
-  for (Instant at = idle_since; !stop_ && at - idle_since < Duration{kSpinNs}; at = now()) {
+  const Duration spin{application_quiet(idle_since) ? kSpinNs : kShortSpinNs};
+  for (Instant at = idle_since; !stop_ && at - idle_since < spin; at = now()) {
     bool worked = false;
     {
       const Guard hold = guard();
@@ -124,26 +164,27 @@ bool Process::work_until_idle() {
 
 // Interrupt mode, until the application has been first to the frames for a good while.
 void Process::serve() {
-  int useless = 0;
-  while (!stop_ && useless < kUselessWakesMost) {
+  useless_most_ = now() - served_until_ < kSoon ? std::min(useless_most_ * 4, kUselessWakesMost) : kUselessWakesFirst;
+  uint32_t useless = 0;
+  while (!stop_ && useless < useless_most_) {
     const bool worked = work_until_idle();
-    const int64_t quiet = now().ns - application_seen_.load(std::memory_order_relaxed);
-    useless = worked || quiet > kApplicationBusyNs ? 0 : useless + 1;
+    useless = worked || application_quiet(now()) ? 0 : useless + 1;
     sleep_on_slot(now());
   }
+  served_until_ = now();
 }
 
 // Polling mode: true when the application leaves frames or timers waiting.
 bool Process::watch_application() {
   const uint32_t seen = doze_word_.load();
-  const int64_t quiet = now().ns - application_seen_.load(std::memory_order_relaxed);
-  if (quiet >= kApplicationBusyNs) return true;
+  if (application_quiet(now())) return true;
   sys::futex_wait(&doze_word_, seen, kApplicationBusyNs);
   const Guard hold = guard();
   return rails_pending();
 }
 
 void Process::run_thread() {
+  ask_for_short_turns();
   while (!stop_) {
     if (watch_application()) serve();
   }
