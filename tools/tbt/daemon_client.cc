@@ -17,9 +17,8 @@ constexpr int kAnswerTimeoutMs = 2000;
 Result<std::string> ask(const std::string& socket_path, const fabric::Request& request) {
   const auto socket = sys::connect_seqpacket(socket_path);
   if (!socket) return socket.error();
-  const int fd = socket.value().get();
-  if (const Status s = sys::send_message(fd, fabric::encode_request(request), {}); !s) return s;
-  auto answer = sys::receive_message(fd, kAnswerTimeoutMs);
+  auto answer =
+      sys::exchange(socket.value().get(), fabric::encode_request(request), kAnswerTimeoutMs);
   if (!answer) return answer.error();
   return std::move(answer.value().text);
 }

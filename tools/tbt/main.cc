@@ -53,7 +53,10 @@ int main(int argc, char** argv) {
     return app.exit(e);
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --version, --help-all
-    fmt::print(stderr, "tbt: {}; see 'tbt --help'\n", e.what());
+    const bool unknown = app.get_subcommands().empty() && !app.remaining().empty();
+    const std::string what =
+        unknown ? "no command is called '" + app.remaining()[0] + "'" : e.what();
+    fmt::print(stderr, "tbt: {}; see 'tbt --help'\n", what);
     return 2;
   } catch (const std::exception& e) {
     fmt::print(stderr, "tbt: {}\n", e.what());

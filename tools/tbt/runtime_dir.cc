@@ -159,10 +159,11 @@ void save_fabric(const fabric::FabricFile& file) {
 }
 
 std::optional<sys::ProcessName> find_daemon(const std::string& name, uint32_t host) {
-  auto found = daemon_from_pid_file(host_file(name, host, "pid"));
-  if (!found) found = daemon_from_socket(host_file(name, host, "sock"));
-  if (found && sys::program_name_of(found->pid) != kDaemonProgram) return std::nullopt;
-  return found;
+  for (const auto& found : {daemon_from_pid_file(host_file(name, host, "pid")),
+                            daemon_from_socket(host_file(name, host, "sock"))}) {
+    if (found && sys::program_name_of(found->pid) == kDaemonProgram) return found;
+  }
+  return std::nullopt;
 }
 
 bool remove_fabric_dir(const std::string& name) {

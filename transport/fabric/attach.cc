@@ -31,8 +31,7 @@ Status refusal(int code) noexcept {
 
 Result<sys::Message> ask(int socket) {
   const Request request{.operation = Operation::kAttach};
-  if (const Status s = sys::send_message(socket, encode_request(request), {}); !s) return s;
-  return sys::receive_message(socket, kAnswerTimeoutMs);
+  return sys::exchange(socket, encode_request(request), kAnswerTimeoutMs);
 }
 
 }  // namespace

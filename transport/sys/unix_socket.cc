@@ -141,6 +141,16 @@ Result<Message> receive_message(int socket, int timeout_ms) {
   return message;
 }
 
+Result<Message> exchange(int socket, std::string_view request, int timeout_ms) {
+  const Status sent = send_message(socket, request, {});
+  if (!sent && sent.code() != EPIPE && sent.code() != ECONNRESET) return sent;
+  auto answer = receive_message(socket, timeout_ms);
+  // The other side closed with our request unread: that is reported first, once; what it said comes
+  // next.
+  if (!answer && answer.error().code() == ECONNRESET) answer = receive_message(socket, timeout_ms);
+  return answer;
+}
+
 Result<PeerCredentials> peer_credentials(int socket) {
   ucred credentials{};
   socklen_t length = sizeof credentials;

@@ -43,6 +43,10 @@ Status send_message(int socket, std::string_view text, std::span<const int> fds)
 // than kMessageBytesMax. EMFILE: descriptors were lost for want of room in this process's table.
 Result<Message> receive_message(int socket, int timeout_ms);
 
+// Sends a request and waits for its answer, also that of a server which answered and closed without
+// reading.
+Result<Message> exchange(int socket, std::string_view request, int timeout_ms);
+
 Result<PeerCredentials> peer_credentials(int socket);
 
 }  // namespace tbt::sys
