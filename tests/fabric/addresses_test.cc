@@ -1,3 +1,4 @@
+// The rule of LIDs, GUIDs and GIDs.
 #include "fabric/addresses.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// Descriptions of cables: units, presets, and what makes no sense.
 #include "fabric/cable_settings.h"
 
 #include <gtest/gtest.h>

@@ -1,3 +1,4 @@
+// fabric.json: round trips, and refusal of damaged files.
 #include "fabric/fabric_file.h"
 
 #include <gtest/gtest.h>
