@@ -48,7 +48,7 @@ def kill(site):
     """kill -9 in the middle of a transfer: the other side ends with an error within 100 ms."""
     with Fabric(site) as fabric:
         kill_many(site, fabric, ["ib_write_bw", "-n", "50000000"], "server")
-        kill_many(site, fabric, ["ib_write_bw", "-n", "50000000", "-e"], "server")
+        kill_many(site, fabric, ["ib_send_bw", "-n", "50000000", "-e"], "server")
         kill_many(site, fabric, ["ib_write_bw", "-n", "50000000", "-b"], "client")
         kill_many(site, fabric, ["ib_send_bw", "-n", "50000000"], "client")
         kill_many(site, fabric, ["ib_read_bw", "-n", "50000000"], "server")
@@ -98,7 +98,7 @@ def port_states(site):
 @group()
 def lossy(site):
     """RC over a cable that loses, damages and doubles frames: every byte right."""
-    faults = ["--cable", "drop_ppm=5000,corrupt_ppm=2000,duplicate_ppm=2000"]
+    faults = ["--cable", "drop=0.5%,corrupt=0.2%,duplicate=0.2%"]
     with Fabric(site, options=faults) as fabric:
         for size in (64, 4096, 262144):
             run_pingpong(fabric, "rc", ["-c"], size, rounds=200)

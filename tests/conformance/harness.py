@@ -74,9 +74,11 @@ class Program:
     The output goes through a terminal: then C programs write each line at once, not when a buffer is full.
     """
 
-    def __init__(self, command, environment, shown):
+    def __init__(self, command, environment, shown, log=None):
         self.shown = shown
         self.lines = []
+        self.log = log
+        self.started = time.monotonic()
         ours, theirs = pty.openpty()
         tty.setraw(theirs)  # newlines as they are written
         try:
@@ -132,6 +134,8 @@ class Program:
             self.kill()
             raise CaseFailed(f"still running after {seconds} s\n{self._done().text()}") from None
         self._reader.join(5)
+        if self.log:
+            self.log(f"{time.monotonic() - self.started:6.2f} s  {self.shown}")
         return self._done()
 
     def _done(self):
@@ -178,7 +182,8 @@ class Site:
 
     def start(self, command, extra=None, shown=None):
         command = [str(word) for word in command]
-        program = Program(command, dict(self.environment, **(extra or {})), shown or " ".join(command))
+        program = Program(command, dict(self.environment, **(extra or {})), shown or " ".join(command),
+                          self.say if self.verbose else None)
         self.programs.append(program)
         return program
 

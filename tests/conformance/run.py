@@ -2,7 +2,7 @@
 """Runs unmodified verbs programs over emulated fabrics and checks what they do.
 
   run.py --list                          the groups of cases
-  run.py [--build DIR] [GROUP...]        these groups (default: all that are not nightly)
+  run.py [--build DIR] [-v] [GROUP...]   these groups (default: all that are not nightly)
 
 Each group has a fabric and a runtime directory of its own and must leave nothing behind. The exit status is
 1 if a group failed; docs/testing.md says more.
@@ -32,10 +32,10 @@ def out_of_time(group):
     raise CaseFailed(f"{group.name} has not ended after {group.seconds_max} s")
 
 
-def run_group(group, build):
+def run_group(group, build, verbose):
     """True if the group passed and left nothing."""
     print(f"{group.name}: {group.text}", flush=True)
-    site = Site(build)
+    site = Site(build, verbose)
     start = time.monotonic()
     problems = []
     # Ends a group that hangs from inside, so that its fabric is still taken down.
@@ -58,6 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default=os.environ.get("TBT_BUILD", ROOT / "build" / "dev"),
                         help="build directory (default: $TBT_BUILD or build/dev)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="each program with its time")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--cmake", action="store_true", help="the groups, for CMakeLists.txt")
     parser.add_argument("groups", nargs="*", metavar="GROUP")
@@ -83,7 +84,7 @@ def main():
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up
     names = options.groups or [group.name for group in GROUPS.values() if not group.nightly]
-    failed = [name for name in names if not run_group(GROUPS[name], options.build)]
+    failed = [name for name in names if not run_group(GROUPS[name], options.build, options.verbose)]
     if failed:
         print(f"failed: {' '.join(failed)}")
     return 1 if failed else 0
