@@ -35,7 +35,7 @@ ARROWS = {
     "libfabric_prov": {"include/tbt"},
     "collectives": {"include/tbt"},
     "tools": {"include/tbt", "fabric", "rail", "wire", "sys", "base"},
-    "tests/sim": {"base", "wire", "verbs", "engine", "rail"},
+    "tests/sim": {"base", "wire", "verbs", "engine", "rail", "fabric"},
     "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "tests/conformance": set(),
     "tests/regress": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
@@ -286,7 +286,7 @@ def rule_links(tree):
 def compile_alone(tree, path):
     """The compiler's complaint about a file that includes nothing but this header, or None."""
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fsyntax-only"]
-    folders = ["transport", "transport/include", "", os.path.dirname(path)]
+    folders = ["transport", "transport/include", "tools", "", os.path.dirname(path)]
     paths = [f"-I{tree.root / folder}" for folder in folders]
     command = [os.environ.get("CXX", "g++"), *flags, *paths, "-x", "c++", "-"]
     done = subprocess.run(command, input=f'#include "{tree.root / path}"\n', capture_output=True, text=True)
