@@ -205,16 +205,65 @@ TEST(PeerGone, TheLastRouteGoneIsALinkError) {
   EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorLinkDown);
 }
 
-TEST(PeerGone, AFarewellFailsWhatIsOutAndWhatFollows) {
-  Harness h;
+wire::PacketHeaders farewell_of(const Harness& h, uint32_t from) {
   auto reset = h.from_peer(Opcode::kQpReset, 0);
-  reset.src_qp = kPeerQpn + 1;  // somebody else's
-  h.receive(reset);
+  reset.src_qp = from;
+  return reset;
+}
+
+TEST(PeerGone, AfterAFarewellWhatIsOutFailsWhenTheGraceIsOver) {
+  Harness h({.timeout = 20});
   h.post(WrOpcode::kSend, 1, 0, 8);
   h.expect_packet(Opcode::kRcSendOnly);
-  reset.src_qp = kPeerQpn;
-  h.receive(reset);
+  h.receive(farewell_of(h, kPeerQpn + 1));  // somebody else's
+  h.pass(Duration::from_ms(90));
+  h.expect_no_completion();
+  h.receive(farewell_of(h, kPeerQpn));
+  h.pass(Duration::from_ms(70));
+  h.expect_no_completion();
+  h.pass(Duration::from_ms(20));
   EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorPeerProcess);
+}
+
+TEST(PeerGone, AnAcknowledgeThatCameBeforeTheFarewellStillCounts) {
+  Harness h;
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.receive_ack(kSqPsn);
+  h.receive(farewell_of(h, kPeerQpn));
+  h.pass(Duration::from_ms(200));
+  h.expect_completion();
+  h.expect_no_completion();
+}
+
+TEST(PeerGone, ASendAfterTheFarewellFailsAfterTheGrace) {
+  Harness h;
+  h.receive(farewell_of(h, kPeerQpn));
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_ms(90));
+  h.expect_completion(WcStatus::kRetryExc);
+}
+
+TEST(PeerGone, AProcessThatEndsAfterItsFarewellLeavesTheGraceToo) {
+  Harness h;
+  h.post_recv(10, 0, 8);
+  h.receive(farewell_of(h, kPeerQpn));
+  const uint16_t lids[] = {kPeerLid};
+  h.endpoint->handle_process_gone(h.now, {lids, 2, 0, 100});
+  h.expect_no_completion();
+  h.pass(Duration::from_ms(90));
+  EXPECT_EQ(h.expect_completion(WcStatus::kWrFlush).wr_id, 10u);
+  h.expect_event(AsyncEventType::kQpFatal);
+}
+
+TEST(PeerGone, AWaitingUcSenderFailsAfterTheFarewell) {
+  Harness h({.type = QpType::kUc});
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kUcCreditRequest);
+  h.receive(farewell_of(h, kPeerQpn));
+  h.pass(Duration::from_ms(90));
+  h.expect_completion(WcStatus::kRetryExc);
 }
 
 TEST(PeerGone, DestroyingAPairTellsThePeer) {

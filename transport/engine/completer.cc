@@ -214,6 +214,7 @@ void handle_ack_timeout(Core& core, QueuePair& qp) {
   req.ack_deadline = Instant::never();
   if (!has_outstanding(qp)) return;
   ++core.stats.timeouts;
+  if (req.peer_gone) return fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
   if (req.retries_left == 0) return fail_send(core, qp, WcStatus::kRetryExc, kVendorRetryTimeout);
   --req.retries_left;
   rewind(core, qp);
@@ -223,8 +224,12 @@ void handle_ack_timeout(Core& core, QueuePair& qp) {
 }  // namespace
 
 void arm_ack_timer(Core& core, QueuePair& qp) noexcept {
-  if (qp.attr.timeout == 0) return;  // C-090: never
-  qp.req.ack_deadline = core.now + Duration{int64_t{4096} << qp.attr.timeout};
+  RequesterState& req = qp.req;
+  if (req.peer_gone) {
+    req.ack_deadline = core.now + core.options.farewell_grace;
+  } else if (qp.attr.timeout != 0) {  // C-090: 0 is never
+    req.ack_deadline = core.now + Duration{int64_t{4096} << qp.attr.timeout};
+  }
   core.deadlines.update(qp);
 }
 

@@ -35,6 +35,7 @@ void reset(QueuePair& qp) noexcept {
   qp.resp.receive.sges = std::move(sges);
   qp.uc = UcCreditState{};
   qp.state = QpState::kReset;
+  qp.lost_deadline = Instant::never();
   qp.has_path = qp.established = qp.draining = qp.closing = false;
   const QpCaps caps = qp.attr.cap;
   qp.attr = QpAttr{};
@@ -103,10 +104,17 @@ void lose_peer(Core& core, QueuePair& qp, uint32_t vendor) {
 }
 
 void handle_reset(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
-  if (!qp.connected() || headers.src_qp != qp.attr.dest_qpn) return;
+  if (!qp.connected() || headers.src_qp != qp.attr.dest_qpn || qp.req.peer_gone) return;
   qp.req.peer_gone = true;
-  const bool waits = has_outstanding(qp) || qp.uc.waiting;
-  if (qp.may_send() && waits && !qp.sq.empty()) fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
+  if (qp.type == QpType::kRc && qp.may_send() && has_outstanding(qp)) {
+    qp.req.rnr_waiting = false;
+    qp.req.rnr_deadline = Instant::never();
+    arm_ack_timer(core, qp);
+  }
+  if (qp.uc.waiting) {
+    qp.uc.request_deadline = core.now + core.options.farewell_grace;
+    core.deadlines.update(qp);
+  }
 }
 
 // Somebody talks to a queue pair that is not here. Only what names its sender can be answered.
@@ -286,6 +294,10 @@ void Endpoint::handle_timeout(Instant now) {
     qp->deadline_queued = Instant::never();
     handle_requester_timers(core, *qp);
     handle_uc_timer(core, *qp);
+    if (qp->lost_deadline <= now) {
+      qp->lost_deadline = Instant::never();
+      lose_peer(core, *qp, kVendorPeerProcess);
+    }
     core.deadlines.update(*qp);
   }
 }
@@ -310,7 +322,9 @@ void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
     if (!qp.connected() || !qp.has_path || std::ranges::count(gone.lids, qp.path.dlid) == 0) return;
     const uint32_t local = qp.attr.dest_qpn & 0x3ffff;
     if (qp.attr.dest_qpn >> 18 != gone.slot || ((local - gone.first) & 0x3ffff) >= gone.count) return;
-    lose_peer(core, qp, kVendorPeerProcess);
+    if (!qp.req.peer_gone) return lose_peer(core, qp, kVendorPeerProcess);
+    qp.lost_deadline = core.now + core.options.farewell_grace;
+    core.deadlines.update(qp);
   });
 }
 

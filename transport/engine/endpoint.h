@@ -44,6 +44,9 @@ struct Options {
   Duration uc_request_first = Duration::from_us(50);  // UC wait mode: first repetition of a request for credit,
   Duration uc_request_most = Duration::from_ms(5);    // doubled up to this
   uint32_t stray_replies_per_ms = 16;
+  // A peer that destroys its queue pair in good order has acknowledged what it took; what was still on its way is
+  // lost, as on any wire. The application gets so long to come to its own end before that is an error.
+  Duration farewell_grace = Duration::from_ms(80);
 };
 
 // Where the fabric's knowledge comes in: a pure lookup.

@@ -10,7 +10,7 @@ QueuePair::QueuePair(const QpCaps& granted, QpType qp_type)
 }
 
 Instant QueuePair::deadline() const noexcept {
-  return std::min({req.ack_deadline, req.rnr_deadline, uc.request_deadline});
+  return std::min({req.ack_deadline, req.rnr_deadline, uc.request_deadline, lost_deadline});
 }
 
 }  // namespace tbt::engine

@@ -38,7 +38,7 @@ struct RequesterState {
   bool rnr_waiting = false;
   bool rewound = false;         // the retransmission that began at una_psn has seen no progress yet
   bool failed = false;          // the WQE at the cursor cannot be sent: fails when it is the oldest
-  bool peer_gone = false;
+  bool peer_gone = false;       // it has said farewell: sends fail when the grace is over
   WcStatus fail_status = WcStatus::kSuccess;
   uint32_t fail_vendor = 0;
   Instant ack_deadline = Instant::never();
@@ -125,6 +125,7 @@ struct QueuePair {
   ResponderState resp;
   UcCreditState uc;
 
+  Instant lost_deadline = Instant::never();  // the peer's process ended after its farewell: then all fails
   bool established = false;           // COMM_EST was raised
   bool draining = false;              // SQD: started WQEs are not finished
   bool closing = false;               // in ERR by a responder's error whose NAK is still owed

@@ -50,7 +50,6 @@ bool order_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
 bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   RequesterState& req = qp.req;
   if (qp.state == QpState::kSqd) return false;
-  if (req.peer_gone) return refuse(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
   if (!order_allows(qp, wqe)) return false;
   const uint32_t access = wqe.wants_answer() ? uint32_t{kAccessLocalWrite} : 0;
   if (!check_sges(core, qp, req.cursor, access)) return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);

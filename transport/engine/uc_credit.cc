@@ -26,7 +26,8 @@ void offer_credit(Core& core, QueuePair& qp) noexcept {
 }
 
 void schedule_request(Core& core, QueuePair& qp) noexcept {
-  qp.uc.request_deadline = core.now + Duration{qp.uc.interval_ns};
+  const Duration wait = qp.req.peer_gone ? core.options.farewell_grace : Duration{qp.uc.interval_ns};
+  qp.uc.request_deadline = core.now + wait;
   core.deadlines.update(qp);
 }
 
@@ -126,6 +127,7 @@ void handle_uc_timer(Core& core, QueuePair& qp) {
   if (uc.request_deadline > core.now) return;
   uc.request_deadline = Instant::never();
   if (!uc.waiting) return;
+  if (qp.req.peer_gone) return fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
   uc.request_owed = true;
   uc.interval_ns = std::min(uc.interval_ns * 2, core.options.uc_request_most.ns);
   schedule_request(core, qp);
