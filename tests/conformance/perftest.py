@@ -45,7 +45,7 @@ SHORT = [
     ("ib_write_bw", ["-x", "0"]),
     ("ib_write_bw", ["-x", "1"]),
     ("ib_send_bw", ["-c", "UD", "-x", "1"]),
-    ("ib_write_bw", ["-l", "8"]),
+    ("ib_write_bw", ["-l", "10"]),
     ("ib_write_bw", ["--use_old_post_send"]),
 ]
 
