@@ -24,7 +24,8 @@ SendWr send_of(const Sge& sge, WrOpcode opcode, uint32_t flags = kSendSignaled) 
 TEST(Post, RefusesWhatTheQueuePairCannotDo) {
   Harness rc;
   const Sge sge{rc.address(0), 65, rc.key};
-  EXPECT_EQ(rc.try_post(send_of(sge, WrOpcode::kSend, kSendInline)).code(), EINVAL) << "inline above the cap";
+  EXPECT_EQ(rc.try_post(send_of(sge, WrOpcode::kSend, kSendInline)).code(), EINVAL)
+      << "inline above the cap";
   EXPECT_EQ(rc.try_post(send_of(sge, WrOpcode::kRdmaRead, kSendInline)).code(), EINVAL);
   EXPECT_EQ(rc.try_post(send_of(sge, WrOpcode::kFetchAdd)).code(), EINVAL) << "not 8 bytes";
   const Sge word{rc.address(0), 8, rc.key};
@@ -98,7 +99,8 @@ TEST(LocalError, ABadSendKeyFailsItsOwnRequestAfterTheEarlierOnes) {
 
 TEST(LocalError, ReadIntoMemoryWithoutLocalWriteIsALocalFault) {
   Harness h;
-  const uint32_t read_only = h.endpoint->register_memory({0, 0, &h.pd, h.address(0), 64, h.memory.data()})->key;
+  const uint32_t read_only =
+      h.endpoint->register_memory({0, 0, &h.pd, h.address(0), 64, h.memory.data()})->key;
   const Sge sge{h.address(0), 8, read_only};
   ASSERT_TRUE(h.try_post(send_of(sge, WrOpcode::kRdmaRead)).ok());
   h.expect_silence();
@@ -107,7 +109,8 @@ TEST(LocalError, ReadIntoMemoryWithoutLocalWriteIsALocalFault) {
 
 TEST(LocalError, KeysOfAnotherDomainAreRefused) {
   Harness h;
-  const uint32_t foreign = h.endpoint->register_memory({0, 0, &h.other_pd, h.address(0), 64, h.memory.data()})->key;
+  const uint32_t foreign =
+      h.endpoint->register_memory({0, 0, &h.other_pd, h.address(0), 64, h.memory.data()})->key;
   const Sge sge{h.address(0), 8, foreign};
   ASSERT_TRUE(h.try_post(send_of(sge, WrOpcode::kSend)).ok());
   h.expect_silence();

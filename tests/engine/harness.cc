@@ -20,7 +20,8 @@ Harness::Harness(const Setup& setup) {
   Options options;
   options.uc_drop = setup.uc_drop;
   endpoint = std::make_unique<Endpoint>(options, static_cast<const Router&>(*this), Rng(1));
-  const uint32_t all = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+  const uint32_t all =
+      kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
   key = endpoint->register_memory({0, all, &pd, address(0), memory.size(), memory.data()})->key;
   if (setup.with_srq) srq = std::make_unique<verbs::SharedReceiveQueue>(&pd, 16, 4, nullptr);
   QpConfig config{kLocalQpn, 0, setup.type, setup.caps, false, &pd, &cq, &cq, srq.get(), nullptr};
@@ -44,24 +45,31 @@ Harness::Harness(const Setup& setup) {
   attr.av.dlid = kPeerLid;
   attr.max_dest_rd_atomic = setup.rd_atomic;
   attr.min_rnr_timer = 12;
-  to(QpState::kRtr, ud ? 0 : kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn | (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0));
+  to(QpState::kRtr, ud ? 0
+                       : kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn |
+                             (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0));
   attr.sq_psn = setup.sq_psn;
   attr.timeout = setup.timeout;
   attr.retry_cnt = setup.retry_cnt;
   attr.rnr_retry = setup.rnr_retry;
   attr.max_rd_atomic = setup.rd_atomic;
-  to(QpState::kRts, kQpSqPsn | (rc ? kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic : 0));
+  to(QpState::kRts,
+     kQpSqPsn | (rc ? kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic : 0));
 }
 
 void Harness::post_recv(uint64_t wr_id, uint32_t offset, uint32_t length) {
   const Sge sge{address(offset), length, key};
   const RecvWr wr{wr_id, &sge, 1};
-  ASSERT_TRUE((srq ? endpoint->post_srq_recv(now, *srq, wr) : endpoint->post_recv(now, *qp, wr)).ok());
+  ASSERT_TRUE(
+      (srq ? endpoint->post_srq_recv(now, *srq, wr) : endpoint->post_recv(now, *qp, wr)).ok());
 }
 
-Status Harness::try_post(const SendWr& wr, const AddressHandle* ah) { return endpoint->post_send(now, *qp, wr, ah); }
+Status Harness::try_post(const SendWr& wr, const AddressHandle* ah) {
+  return endpoint->post_send(now, *qp, wr, ah);
+}
 
-void Harness::post(WrOpcode opcode, uint64_t wr_id, uint32_t offset, uint32_t length, uint32_t flags) {
+void Harness::post(WrOpcode opcode, uint64_t wr_id, uint32_t offset, uint32_t length,
+                   uint32_t flags) {
   const Sge sge{address(offset), length, key};
   SendWr wr;
   wr.wr_id = wr_id;
@@ -112,10 +120,12 @@ Sent Harness::expect_packet(wire::Opcode opcode) {
   TxPacket packet;
   Sent sent;
   if (!endpoint->poll_transmit(now, 0, packet)) {
-    ADD_FAILURE() << "nothing is sent, expected " << wire::opcode_info(static_cast<uint8_t>(opcode)).name;
+    ADD_FAILURE() << "nothing is sent, expected "
+                  << wire::opcode_info(static_cast<uint8_t>(opcode)).name;
     return sent;
   }
-  EXPECT_STREQ(wire::opcode_info(packet.headers.opcode).name, wire::opcode_info(static_cast<uint8_t>(opcode)).name);
+  EXPECT_STREQ(wire::opcode_info(packet.headers.opcode).name,
+               wire::opcode_info(static_cast<uint8_t>(opcode)).name);
   EXPECT_EQ(packet.headers.dlid, kPeerLid);
   EXPECT_EQ(packet.headers.slid, kLocalLid);
   sent.headers = packet.headers;
@@ -129,7 +139,8 @@ Sent Harness::expect_packet(wire::Opcode opcode) {
 void Harness::expect_silence() {
   TxPacket packet;
   EXPECT_FALSE(endpoint->poll_transmit(now, 0, packet))
-      << "unexpected " << wire::opcode_info(packet.headers.opcode).name << " psn " << packet.headers.psn;
+      << "unexpected " << wire::opcode_info(packet.headers.opcode).name << " psn "
+      << packet.headers.psn;
 }
 
 Wc Harness::expect_completion(WcStatus status) {

@@ -1,4 +1,5 @@
-// One endpoint alone, without a network: tests say what it receives and look at what it wants to send.
+// One endpoint alone, without a network: tests say what it receives and look at what it wants to
+// send.
 //
 //     Receive ...   hand it a packet
 //     Expect ...    take the next packet that it sends, or the next completion
@@ -34,7 +35,8 @@ struct Sent {
 struct Setup {
   QpType type = QpType::kRc;
   QpState state = QpState::kRts;
-  uint32_t access = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+  uint32_t access =
+      kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
   uint8_t rd_atomic = 2;
   uint8_t retry_cnt = 2;
   uint8_t rnr_retry = 1;
@@ -51,7 +53,8 @@ class Harness : private Router {
 
   // Commands, expected to succeed.
   void post_recv(uint64_t wr_id, uint32_t offset, uint32_t length);
-  void post(WrOpcode opcode, uint64_t wr_id, uint32_t offset, uint32_t length, uint32_t flags = kSendSignaled);
+  void post(WrOpcode opcode, uint64_t wr_id, uint32_t offset, uint32_t length,
+            uint32_t flags = kSendSignaled);
   Status try_post(const SendWr& wr, const AddressHandle* ah = nullptr);
 
   // A packet from the peer with the right addresses.
@@ -69,7 +72,9 @@ class Harness : private Router {
   std::vector<AsyncEventType> events();
 
   std::array<std::byte, 16384> memory{};
-  [[nodiscard]] uint64_t address(uint32_t offset) const { return reinterpret_cast<uint64_t>(memory.data()) + offset; }
+  [[nodiscard]] uint64_t address(uint32_t offset) const {
+    return reinterpret_cast<uint64_t>(memory.data()) + offset;
+  }
 
   verbs::ProtectionDomain pd, other_pd;
   verbs::CompletionQueue cq{64, nullptr};
@@ -81,7 +86,8 @@ class Harness : private Router {
   bool route_exists = true;
 
  private:
-  std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address, uint32_t) const override;
+  std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address,
+                                     uint32_t) const override;
 };
 
 std::vector<std::byte> bytes(uint32_t count, uint8_t first = 1);

@@ -64,7 +64,8 @@ TEST(Requester, UnsignaledCompletesSilently) {
 TEST(Requester, GoesBackOnASequenceNak) {
   Harness h;
   h.post(WrOpcode::kSend, 1, 0, 600);
-  for (Opcode o : {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLast}) h.expect_packet(o);
+  for (Opcode o : {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLast})
+    h.expect_packet(o);
   h.receive_ack(kSqPsn + 1, kNakSequence);
   EXPECT_EQ(h.expect_packet(Opcode::kRcSendMiddle).headers.psn, kSqPsn + 1);
   EXPECT_EQ(h.expect_packet(Opcode::kRcSendLast).headers.psn, kSqPsn + 2);
@@ -109,11 +110,14 @@ TEST(Requester, SevenRetriesAreSevenAndNotForEver) {
 TEST(Requester, ProgressRestoresTheRetries) {
   Harness h;
   h.post(WrOpcode::kSend, 1, 0, 600);
-  for (Opcode o : {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLast}) h.expect_packet(o);
+  for (Opcode o : {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendLast})
+    h.expect_packet(o);
   for (uint32_t i = 0; i < 3; ++i) {
     for (int k = 0; k < 2; ++k) {
       h.pass(Duration::from_ms(5));
-      h.expect_packet(i == 0 ? Opcode::kRcSendFirst : i == 1 ? Opcode::kRcSendMiddle : Opcode::kRcSendLast);
+      h.expect_packet(i == 0   ? Opcode::kRcSendFirst
+                      : i == 1 ? Opcode::kRcSendMiddle
+                               : Opcode::kRcSendLast);
       while (h.endpoint->has_transmit(0)) {
         TxPacket packet;
         if (!h.endpoint->poll_transmit(h.now, 0, packet)) break;
@@ -184,7 +188,8 @@ TEST(Requester, PsnsWrapAt24Bits) {
   Harness h({.sq_psn = 0xfffffe});
   h.post(WrOpcode::kSend, 1, 0, 4 * kMtu);
   uint32_t expected = 0xfffffe;
-  for (Opcode o : {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendMiddle, Opcode::kRcSendLast}) {
+  for (Opcode o :
+       {Opcode::kRcSendFirst, Opcode::kRcSendMiddle, Opcode::kRcSendMiddle, Opcode::kRcSendLast}) {
     EXPECT_EQ(h.expect_packet(o).headers.psn, expected);
     expected = wire::psn_add(expected, 1);
   }
@@ -196,8 +201,11 @@ TEST(Requester, NakOfTheResponderIsTheStatus) {
   const struct {
     uint8_t syndrome;
     WcStatus status;
-  } kCases[] = {{0x61, WcStatus::kRemInvReq}, {kNakAccess, WcStatus::kRemAccess}, {0x63, WcStatus::kRemOp},
-                {0x65, WcStatus::kBadResp},   {0x40, WcStatus::kBadResp}};
+  } kCases[] = {{0x61, WcStatus::kRemInvReq},
+                {kNakAccess, WcStatus::kRemAccess},
+                {0x63, WcStatus::kRemOp},
+                {0x65, WcStatus::kBadResp},
+                {0x40, WcStatus::kBadResp}};
   for (const auto& c : kCases) {
     Harness h;
     h.post(WrOpcode::kRdmaWrite, 1, 0, 8);

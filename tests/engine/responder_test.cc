@@ -76,7 +76,8 @@ TEST(Responder, NoReceivePostedIsRnrOnceUntilThePeerComesAgain) {
 TEST(Responder, AcknowledgesManyWithOne) {
   Harness h;
   for (uint64_t i = 0; i < 4; ++i) h.post_recv(i, 0, 64);
-  for (uint32_t i = 0; i < 4; ++i) h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + i), bytes(8));
+  for (uint32_t i = 0; i < 4; ++i)
+    h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + i), bytes(8));
   const Sent ack = h.expect_packet(Opcode::kRcAck);
   EXPECT_EQ(ack.headers.psn, kRqPsn + 3);
   EXPECT_EQ(ack.headers.msn, 4u);
@@ -87,7 +88,8 @@ TEST(Responder, ReportsCreditsOfItsReceiveQueue) {
   Harness h;
   for (uint64_t i = 0; i < 6; ++i) h.post_recv(i, 0, 64);
   h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn), bytes(8));
-  EXPECT_EQ(wire::aeth_value(h.expect_packet(Opcode::kRcAck).headers.syndrome), 4);  // 5 posted: code of 4
+  EXPECT_EQ(wire::aeth_value(h.expect_packet(Opcode::kRcAck).headers.syndrome),
+            4);  // 5 posted: code of 4
 }
 
 TEST(Responder, WriteNeedsNoReceiveAndMakesNoCompletion) {

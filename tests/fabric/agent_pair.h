@@ -2,6 +2,8 @@
 // the test's filter takes them away.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <functional>
 #include <memory>

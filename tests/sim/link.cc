@@ -12,7 +12,8 @@ bool later(const Flight& a, const Flight& b) noexcept {
 }
 
 Flight frame(const engine::TxPacket& packet) {
-  std::array<std::vector<std::byte>, 2> buffers{std::vector<std::byte>(4096), std::vector<std::byte>(4096)};
+  std::array<std::vector<std::byte>, 2> buffers{std::vector<std::byte>(4096),
+                                                std::vector<std::byte>(4096)};
   std::byte* const raw[2] = {buffers[0].data(), buffers[1].data()};
   Flight flight;
   flight.frame_count = fabric::write_packet(packet.headers, {packet.payload.data(), packet.pieces},
@@ -47,7 +48,9 @@ void Link::send(Instant now, const engine::TxPacket& packet) {
   enqueue(base + jitter(), std::move(flight));
 }
 
-Instant Link::next_arrival() const noexcept { return heap_.empty() ? Instant::never() : heap_.front().arrival; }
+Instant Link::next_arrival() const noexcept {
+  return heap_.empty() ? Instant::never() : heap_.front().arrival;
+}
 
 bool Link::receive(Instant now, Flight& flight) {
   if (heap_.empty() || heap_.front().arrival > now) return false;

@@ -1,5 +1,5 @@
-// Link: one direction of a simulated cable. It carries real frames (framing and its checks are part of what is
-// tested) and loses, damages, repeats and delays them as the seed says.
+// Link: one direction of a simulated cable. It carries real frames (framing and its checks are part
+// of what is tested) and loses, damages, repeats and delays them as the seed says.
 #pragma once
 
 #include <array>
@@ -18,9 +18,9 @@ struct LinkFaults {
   uint32_t drop_ppm = 0;
   uint32_t corrupt_ppm = 0;
   uint32_t duplicate_ppm = 0;
-  uint32_t jitter_ns = 0;   // more than the spacing of packets: reordering
+  uint32_t jitter_ns = 0;  // more than the spacing of packets: reordering
   uint32_t latency_ns = 1000;
-  uint32_t packet_ns = 300; // serialisation
+  uint32_t packet_ns = 300;  // serialisation
 };
 
 struct Flight {

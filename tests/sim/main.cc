@@ -1,5 +1,5 @@
-// tbt_sim: runs seeds. `tbt_sim --seeds N [--first S]`, `tbt_sim --seed S` replays one, `tbt_sim --self-test` shows
-// that the checkers notice what they are there for.
+// tbt_sim: runs seeds. `tbt_sim --seeds N [--first S]`, `tbt_sim --seed S` replays one, `tbt_sim
+// --self-test` shows that the checkers notice what they are there for.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,9 +17,12 @@ bool run_seed(uint64_t seed, bool verbose, uint64_t& messages) {
   World world(seed);
   const Failure failure = world.run();
   messages += world.messages();
-  if (verbose) std::printf("seed %llu: hash %016llx, %s\n", static_cast<unsigned long long>(seed), static_cast<unsigned long long>(world.trace_hash()), world.describe().c_str());
+  if (verbose)
+    std::printf("seed %llu: hash %016llx, %s\n", static_cast<unsigned long long>(seed),
+                static_cast<unsigned long long>(world.trace_hash()), world.describe().c_str());
   if (!failure.text.empty()) {
-    std::printf("FAILED seed %llu: %s\n  %s\n  replay: tbt_sim --seed %llu\n", static_cast<unsigned long long>(seed), failure.text.c_str(),
+    std::printf("FAILED seed %llu: %s\n  %s\n  replay: tbt_sim --seed %llu\n",
+                static_cast<unsigned long long>(seed), failure.text.c_str(),
                 world.describe().c_str(), static_cast<unsigned long long>(seed));
     return false;
   }
@@ -37,7 +40,8 @@ int run_seeds(uint64_t first, uint64_t count) {
   for (uint64_t seed = first; seed < first + count; ++seed) {
     if (!run_seed(seed, false, messages) && ++failed == 5) break;
   }
-  std::printf("%llu seeds from %llu, %llu messages, %llu failed\n", static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
+  std::printf("%llu seeds from %llu, %llu messages, %llu failed\n",
+              static_cast<unsigned long long>(count), static_cast<unsigned long long>(first),
               static_cast<unsigned long long>(messages), static_cast<unsigned long long>(failed));
   return failed == 0 ? 0 : 1;
 }

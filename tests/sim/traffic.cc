@@ -10,7 +10,8 @@ namespace tbt::sim {
 
 namespace {
 
-// The bytes of message `id`, the same wherever they are computed. The first eight are the id itself.
+// The bytes of message `id`, the same wherever they are computed. The first eight are the id
+// itself.
 std::byte pattern(uint64_t id, uint32_t at) noexcept {
   if (at < 8) return static_cast<std::byte>(id >> (8 * at));
   return static_cast<std::byte>((id * 0x9e3779b97f4a7c15ULL >> (8 * (at % 7))) + at * 31);
@@ -31,7 +32,8 @@ constexpr uint32_t kMask24 = 0xffffff;
 
 }  // namespace
 
-Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng rng, uint32_t number)
+Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng rng,
+                 uint32_t number)
     : options_(options), rng_(rng), number_(number) {
   for (uint32_t i = 0; i < 2; ++i) {
     Side& side = sides_[i];
@@ -70,7 +72,8 @@ void Traffic::connect(Instant now, uint32_t number) {
     QpAttr attr;
     attr.qp_state = QpState::kInit;
     attr.port_num = 1;
-    attr.access_flags = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+    attr.access_flags =
+        kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
     uint32_t mask = kQpState | kQpPkeyIndex | kQpPort | kQpAccessFlags;
     if (!side.node->endpoint.modify_qp(now, *side.qp, attr, mask)) fail(side, "to INIT");
     attr.qp_state = QpState::kRtr;
@@ -90,24 +93,30 @@ void Traffic::connect(Instant now, uint32_t number) {
     attr.rnr_retry = 7;
     attr.max_rd_atomic = options_.rd_atomic;
     mask = kQpState | kQpSqPsn;
-    if (options_.type == QpType::kRc) mask |= kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
+    if (options_.type == QpType::kRc)
+      mask |= kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
     if (!side.node->endpoint.modify_qp(now, *side.qp, attr, mask)) fail(side, "to RTS");
   }
 }
 
 void Traffic::fail(const Side& side, const std::string& text) {
   if (!failure_.empty()) return;
-  failure_ = "pair " + std::to_string(number_) + " side " + (&side == &sides_[0] ? "0" : "1") + ": " + text;
+  failure_ = "pair " + std::to_string(number_) + " side " + (&side == &sides_[0] ? "0" : "1") +
+             ": " + text;
 }
 
 uint32_t Traffic::draw_length() {
   const uint32_t least = options_.type == QpType::kRc ? 0 : 8;  // UC messages carry their id
   const uint32_t mtu = 128u << options_.mtu;
   switch (rng_.below(5)) {
-    case 0: return least + rng_.below(16);
-    case 1: return std::min(mtu * (1 + rng_.below(3)) - rng_.below(2), kMessageMax);
-    case 2: return std::min(mtu + rng_.below(2), kMessageMax);
-    default: return least + rng_.below(kMessageMax - least);
+    case 0:
+      return least + rng_.below(16);
+    case 1:
+      return std::min(mtu * (1 + rng_.below(3)) - rng_.below(2), kMessageMax);
+    case 2:
+      return std::min(mtu + rng_.below(2), kMessageMax);
+    default:
+      return least + rng_.below(kMessageMax - least);
   }
 }
 
@@ -131,21 +140,24 @@ void Traffic::post_receives(Instant now, Side& side) {
 
 void Traffic::fill_request(Side& peer, SendWr& wr, Sent& sent) {
   const bool rc = options_.type == QpType::kRc;
-  static constexpr WrOpcode kOpcodes[] = {WrOpcode::kSend,     WrOpcode::kSendImm, WrOpcode::kRdmaWrite, WrOpcode::kRdmaWriteImm,
-                                          WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd};
+  static constexpr WrOpcode kOpcodes[] = {
+      WrOpcode::kSend,     WrOpcode::kSendImm, WrOpcode::kRdmaWrite, WrOpcode::kRdmaWriteImm,
+      WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd};
   wr.opcode = kOpcodes[rng_.below(rc ? 7 : 2)];
   sent.length = draw_length();
   wr.imm_be = static_cast<uint32_t>(rng_.next());
   wr.rkey = peer.node->key;
   if (wr.opcode == WrOpcode::kRdmaWrite || wr.opcode == WrOpcode::kRdmaWriteImm) {
-    wr.remote_addr = reinterpret_cast<uint64_t>(peer.write_area) + rng_.below(kAreaBytes - sent.length);
+    wr.remote_addr =
+        reinterpret_cast<uint64_t>(peer.write_area) + rng_.below(kAreaBytes - sent.length);
   } else if (wr.opcode == WrOpcode::kRdmaRead) {
     sent.area_offset = rng_.below(kAreaBytes - sent.length);
     wr.remote_addr = reinterpret_cast<uint64_t>(peer.read_area) + sent.area_offset;
   } else if (wr.opcode == WrOpcode::kCmpSwap || wr.opcode == WrOpcode::kFetchAdd) {
     sent.length = 8;
     wr.remote_addr = reinterpret_cast<uint64_t>(peer.counter);
-    wr.compare_add = wr.opcode == WrOpcode::kFetchAdd || rng_.below(2) ? rng_.below(1000) : peer.counter_shadow;
+    wr.compare_add =
+        wr.opcode == WrOpcode::kFetchAdd || rng_.below(2) ? rng_.below(1000) : peer.counter_shadow;
     wr.swap = rng_.below(1000);
   }
 }
@@ -155,12 +167,16 @@ void Traffic::predict(Side& peer, const SendWr& wr, Sent& sent, const std::byte*
   switch (wr.opcode) {
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
-      peer.expected.push_back({sent.wr_id, sent.length, wr.opcode == WrOpcode::kSendImm, false, wr.imm_be});
+      peer.expected.push_back(
+          {sent.wr_id, sent.length, wr.opcode == WrOpcode::kSendImm, false, wr.imm_be});
       break;
     case WrOpcode::kRdmaWrite:
     case WrOpcode::kRdmaWriteImm:
-      std::copy_n(data, sent.length, peer.write_shadow.begin() + (wr.remote_addr - reinterpret_cast<uint64_t>(peer.write_area)));
-      if (wr.opcode == WrOpcode::kRdmaWriteImm) peer.expected.push_back({sent.wr_id, sent.length, true, true, wr.imm_be});
+      std::copy_n(data, sent.length,
+                  peer.write_shadow.begin() +
+                      (wr.remote_addr - reinterpret_cast<uint64_t>(peer.write_area)));
+      if (wr.opcode == WrOpcode::kRdmaWriteImm)
+        peer.expected.push_back({sent.wr_id, sent.length, true, true, wr.imm_be});
       break;
     case WrOpcode::kFetchAdd:
       sent.expect = peer.counter_shadow;
@@ -170,7 +186,8 @@ void Traffic::predict(Side& peer, const SendWr& wr, Sent& sent, const std::byte*
       sent.expect = peer.counter_shadow;
       if (peer.counter_shadow == wr.compare_add) peer.counter_shadow = wr.swap;
       break;
-    case WrOpcode::kRdmaRead: break;
+    case WrOpcode::kRdmaRead:
+      break;
   }
 }
 
@@ -186,7 +203,8 @@ void Traffic::post_send(Instant now, Side& side, Side& peer) {
   fill_request(peer, wr, sent);
   sent.opcode = wr.opcode;
   std::byte* data = side.send_slots[sent.slot];
-  const bool answered = wr.opcode == WrOpcode::kRdmaRead || wr.opcode == WrOpcode::kCmpSwap || wr.opcode == WrOpcode::kFetchAdd;
+  const bool answered = wr.opcode == WrOpcode::kRdmaRead || wr.opcode == WrOpcode::kCmpSwap ||
+                        wr.opcode == WrOpcode::kFetchAdd;
   fill(data, answered ? ~sent.wr_id : sent.wr_id, sent.length);
   const auto at = reinterpret_cast<uint64_t>(data);
   const uint32_t cut = answered && sent.length == 8 ? 8 : rng_.below(sent.length + 1);
@@ -212,7 +230,8 @@ void Traffic::check_send(Side& side, const Wc& wc) {
     side.sent.pop_front();
     ++completed_;
   }
-  if (side.sent.empty() || side.sent.front().wr_id != wc.wr_id) return fail(side, "send completion out of order, twice or never posted");
+  if (side.sent.empty() || side.sent.front().wr_id != wc.wr_id)
+    return fail(side, "send completion out of order, twice or never posted");
   const Sent sent = side.sent.front();
   side.sent.pop_front();
   ++completed_;
@@ -220,14 +239,16 @@ void Traffic::check_send(Side& side, const Wc& wc) {
   const std::byte* data = side.send_slots[sent.slot];
   if (sent.opcode == WrOpcode::kRdmaRead) {
     const Side& peer = sides_[&side == &sides_[0] ? 1 : 0];
-    if (std::memcmp(data, peer.read_shadow.data() + sent.area_offset, sent.length) != 0) fail(side, "READ returned wrong bytes");
+    if (std::memcmp(data, peer.read_shadow.data() + sent.area_offset, sent.length) != 0)
+      fail(side, "READ returned wrong bytes");
   } else if (sent.opcode == WrOpcode::kFetchAdd || sent.opcode == WrOpcode::kCmpSwap) {
     if (base::load<uint64_t>(data) != sent.expect) fail(side, "atomic returned a wrong value");
   }
 }
 
 void Traffic::check_receive(Side& side, const Wc& wc) {
-  if (side.receives.empty() || side.receives.front().wr_id != wc.wr_id) return fail(side, "receive completion out of order, twice or never posted");
+  if (side.receives.empty() || side.receives.front().wr_id != wc.wr_id)
+    return fail(side, "receive completion out of order, twice or never posted");
   const Receive receive = side.receives.front();
   side.receives.pop_front();
   const std::byte* data = side.receive_slots[receive.slot];
@@ -240,20 +261,28 @@ void Traffic::check_receive(Side& side, const Wc& wc) {
   const Message message = side.expected.front();
   side.expected.pop_front();
   if (wc.byte_len != message.length) return fail(side, "byte_len");
-  if (message.has_imm != ((wc.flags & kWcWithImm) != 0) || (message.has_imm && wc.imm_be != message.imm)) return fail(side, "immediate");
+  if (message.has_imm != ((wc.flags & kWcWithImm) != 0) ||
+      (message.has_imm && wc.imm_be != message.imm))
+    return fail(side, "immediate");
   if ((wc.opcode == WcOpcode::kRecvRdmaImm) != message.is_write) return fail(side, "opcode");
   if (!message.is_write && !holds(data, message.id, message.length)) fail(side, "message bytes");
 }
 
 // After the first error everything else is flushed, in order.
 void Traffic::check_failed(Side& side, const Wc& wc) {
-  const bool send = !side.sent.empty() && std::ranges::any_of(side.sent, [&](const Sent& s) { return s.wr_id == wc.wr_id; });
-  if (!options_.may_fail) return fail(side, std::string("unexpected status: ") + wc_status_name(wc.status));
-  if (!side.failed && wc.status == WcStatus::kWrFlush && send) return fail(side, "flushed without a cause");
-  if (wc.status != WcStatus::kWrFlush && wc.status != WcStatus::kRetryExc) return fail(side, std::string("status: ") + wc_status_name(wc.status));
+  const bool send = !side.sent.empty() && std::ranges::any_of(side.sent, [&](const Sent& s) {
+    return s.wr_id == wc.wr_id;
+  });
+  if (!options_.may_fail)
+    return fail(side, std::string("unexpected status: ") + wc_status_name(wc.status));
+  if (!side.failed && wc.status == WcStatus::kWrFlush && send)
+    return fail(side, "flushed without a cause");
+  if (wc.status != WcStatus::kWrFlush && wc.status != WcStatus::kRetryExc)
+    return fail(side, std::string("status: ") + wc_status_name(wc.status));
   side.failed = true;
   if (send) {
-    while (side.sent.front().wr_id != wc.wr_id) side.sent.pop_front();  // unsignaled and done, or already failed first
+    while (side.sent.front().wr_id != wc.wr_id)
+      side.sent.pop_front();  // unsignaled and done, or already failed first
     side.sent.pop_front();
   } else if (!side.receives.empty() && side.receives.front().wr_id == wc.wr_id) {
     side.receives.pop_front();
@@ -295,7 +324,8 @@ void Traffic::act(Instant now, bool new_work) {
       attr.qp_state = QpState::kErr;
       (void)side.node->endpoint.modify_qp(now, *side.qp, attr, kQpState);
     }
-    if (!side.failed && (!options_.slow_receiver || !new_work || rng_.below(20) == 0)) post_receives(now, side);
+    if (!side.failed && (!options_.slow_receiver || !new_work || rng_.below(20) == 0))
+      post_receives(now, side);
     if (new_work) {
       for (uint32_t n = rng_.below(4); n > 0; --n) post_send(now, side, peer);
     } else if (side.posted != 0 && !side.failed) {
@@ -309,32 +339,43 @@ void Traffic::act(Instant now, bool new_work) {
 }
 
 bool Traffic::quiet() const {
-  return std::ranges::all_of(sides_, [](const Side& side) { return (side.sent.empty() || side.failed) && side.cq->queued() == 0; });
+  return std::ranges::all_of(sides_, [](const Side& side) {
+    return (side.sent.empty() || side.failed) && side.cq->queued() == 0;
+  });
 }
 
 void Traffic::check_end() {
   for (Side& side : sides_) {
     if (sides_[0].failed || sides_[1].failed) {
-      if (!side.sent.empty() && side.sent.back().signaled && side.failed) fail(side, "not everything was flushed");
+      if (!side.sent.empty() && side.sent.back().signaled && side.failed)
+        fail(side, "not everything was flushed");
       continue;
     }
-    if (options_.type == QpType::kRc && !side.expected.empty()) fail(side, "messages were acknowledged and not delivered");
-    if (options_.type == QpType::kRc && !std::equal(side.write_shadow.begin(), side.write_shadow.end(), side.write_area)) fail(side, "the write area differs from its shadow");
-    if (base::load<uint64_t>(side.counter) != side.counter_shadow) fail(side, "the counter differs from its shadow");
+    if (options_.type == QpType::kRc && !side.expected.empty())
+      fail(side, "messages were acknowledged and not delivered");
+    if (options_.type == QpType::kRc &&
+        !std::equal(side.write_shadow.begin(), side.write_shadow.end(), side.write_area))
+      fail(side, "the write area differs from its shadow");
+    if (base::load<uint64_t>(side.counter) != side.counter_shadow)
+      fail(side, "the counter differs from its shadow");
   }
 }
 
 std::string Traffic::describe() const {
-  std::string text = "pair " + std::to_string(number_) + (options_.type == QpType::kRc ? " rc" : " uc") + " mtu " +
-                     std::to_string(128u << options_.mtu) + (options_.shared_receive_queue ? " srq" : "");
+  std::string text =
+      "pair " + std::to_string(number_) + (options_.type == QpType::kRc ? " rc" : " uc") + " mtu " +
+      std::to_string(128u << options_.mtu) + (options_.shared_receive_queue ? " srq" : "");
   for (const Side& side : sides_) {
     char part[240];
     const engine::RequesterState& req = side.qp->req;
     std::snprintf(part, sizeof part,
-                  "; %s sent %zu receives %zu expected %zu, una %06x send %06x next %06x cursor %u head %u tail %u%s%s credit %u of %u seen %u",
-                  qp_state_name(side.qp->state), side.sent.size(), side.receives.size(), side.expected.size(), req.una_psn, req.send_psn,
-                  req.next_psn, req.cursor, side.qp->sq.head, side.qp->sq.tail, req.rnr_waiting ? " rnr" : "", side.qp->uc.waiting ? " uc-wait" : "",
-                  side.qp->uc.sent, side.qp->uc.limit, side.qp->uc.seen);
+                  "; %s sent %zu receives %zu expected %zu, una %06x send %06x next %06x cursor %u "
+                  "head %u tail %u%s%s credit %u of %u seen %u",
+                  qp_state_name(side.qp->state), side.sent.size(), side.receives.size(),
+                  side.expected.size(), req.una_psn, req.send_psn, req.next_psn, req.cursor,
+                  side.qp->sq.head, side.qp->sq.tail, req.rnr_waiting ? " rnr" : "",
+                  side.qp->uc.waiting ? " uc-wait" : "", side.qp->uc.sent, side.qp->uc.limit,
+                  side.qp->uc.seen);
     text += part;
   }
   return text;

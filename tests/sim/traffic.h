@@ -1,8 +1,9 @@
-// Traffic: random verbs work over one connected pair of queue pairs, both ways, and the oracle beside it.
+// Traffic: random verbs work over one connected pair of queue pairs, both ways, and the oracle
+// beside it.
 //
-// The oracle knows what each work request must do: which bytes each receive must hold, what each READ and atomic
-// must return, what the write area must look like in the end. Completions must come once, in order, with a
-// status that the faults allow.
+// The oracle knows what each work request must do: which bytes each receive must hold, what each
+// READ and atomic must return, what the write area must look like in the end. Completions must come
+// once, in order, with a status that the faults allow.
 #pragma once
 
 #include <array>
@@ -17,9 +18,9 @@ namespace tbt::sim {
 
 struct TrafficOptions {
   QpType type = QpType::kRc;
-  uint8_t mtu = 1;              // code
+  uint8_t mtu = 1;  // code
   uint32_t first_psn[2] = {};
-  bool may_fail = false;        // the faults are hard enough for RETRY_EXC
+  bool may_fail = false;  // the faults are hard enough for RETRY_EXC
   bool slow_receiver = false;
   bool shared_receive_queue = false;
   uint8_t rd_atomic = 4;
@@ -51,10 +52,10 @@ class Traffic {
     uint32_t length;
     uint32_t slot;
     bool signaled;
-    uint64_t expect = 0;        // atomics: the value that must come back
-    uint32_t area_offset = 0;   // READ
+    uint64_t expect = 0;       // atomics: the value that must come back
+    uint32_t area_offset = 0;  // READ
   };
-  struct Message {              // that a receive must show
+  struct Message {  // that a receive must show
     uint64_t id;
     uint32_t length;
     bool has_imm;
@@ -73,17 +74,17 @@ class Traffic {
     std::unique_ptr<verbs::SharedReceiveQueue> srq;
     std::array<std::byte*, kSends> send_slots{};
     std::array<std::byte*, kReceives> receive_slots{};
-    std::byte* write_area = nullptr;   // the peer writes here
-    std::byte* read_area = nullptr;    // the peer reads here; never changes
-    std::byte* counter = nullptr;      // the peer's atomics work here
+    std::byte* write_area = nullptr;  // the peer writes here
+    std::byte* read_area = nullptr;   // the peer reads here; never changes
+    std::byte* counter = nullptr;     // the peer's atomics work here
     std::vector<std::byte> write_shadow;
     std::vector<std::byte> read_shadow;
     uint64_t counter_shadow = 0;
     std::deque<Sent> sent;
     std::deque<Receive> receives;
-    std::deque<Message> expected;      // on their way here
+    std::deque<Message> expected;  // on their way here
     uint64_t next_id = 1;
-    uint32_t posted = 0;               // send WRs since the last signaled one
+    uint32_t posted = 0;  // send WRs since the last signaled one
     bool failed = false;
   };
 

@@ -43,7 +43,8 @@ std::byte* Node::carve(size_t bytes) {
 bool Node::guards_intact() const {
   size_t at = 0;
   auto clean = [&](size_t end) {
-    return std::all_of(memory_.begin() + at, memory_.begin() + end, [](std::byte b) { return b == kGuard; });
+    return std::all_of(memory_.begin() + at, memory_.begin() + end,
+                       [](std::byte b) { return b == kGuard; });
   };
   for (const Piece& piece : pieces_) {
     if (!clean(piece.offset)) return false;
@@ -73,13 +74,16 @@ void Node::receive(Instant now, Link& in) {
   Flight flight;
   while (in.receive(now, flight)) {
     rail::RxPacket received;
-    received.head = {flight.frames[0].data(), flight.shapes[0].length, 0, flight.shapes[0].sof, flight.shapes[0].eof};
+    received.head = {flight.frames[0].data(), flight.shapes[0].length, 0, flight.shapes[0].sof,
+                     flight.shapes[0].eof};
     if (flight.frame_count == 2) {
-      received.payload = {flight.frames[1].data(), flight.shapes[1].length, 0, flight.shapes[1].sof, flight.shapes[1].eof};
+      received.payload = {flight.frames[1].data(), flight.shapes[1].length, 0, flight.shapes[1].sof,
+                          flight.shapes[1].eof};
     }
     wire::ParsedPacket packet;
     std::span<const std::byte> payload;
-    if (fabric::read_packet(received, 0, framing, packet, payload)) endpoint.handle_packet(now, 0, packet, payload);
+    if (fabric::read_packet(received, 0, framing, packet, payload))
+      endpoint.handle_packet(now, 0, packet, payload);
   }
 }
 
@@ -114,18 +118,21 @@ void World::draw_faults() {
     options.mtu = static_cast<uint8_t>(1 + rng_.below(5));
     // Close to the wrap and to the middle of the sequence space, or anywhere.
     static constexpr uint32_t kStarts[] = {0xfffff0, 0x7ffff0, 0};
-    for (uint32_t& psn : options.first_psn) psn = rng_.below(2) == 0 ? kStarts[rng_.below(3)] : rng_.below(1 << 24);
+    for (uint32_t& psn : options.first_psn)
+      psn = rng_.below(2) == 0 ? kStarts[rng_.below(3)] : rng_.below(1 << 24);
     options.may_fail = hard;
     options.slow_receiver = rng_.below(3) == 0;
     options.shared_receive_queue = rng_.below(4) == 0;
     options.rd_atomic = static_cast<uint8_t>(1 + rng_.below(8));
-    traffic_.push_back(std::make_unique<Traffic>(std::array{nodes_[0].get(), nodes_[1].get()}, options, Rng(rng_.next()), i));
+    traffic_.push_back(std::make_unique<Traffic>(std::array{nodes_[0].get(), nodes_[1].get()},
+                                                 options, Rng(rng_.next()), i));
   }
 }
 
 void World::heal() {
   for (auto& link : links_) {
-    link->faults.drop_ppm = link->faults.corrupt_ppm = link->faults.duplicate_ppm = link->faults.jitter_ns = 0;
+    link->faults.drop_ppm = link->faults.corrupt_ppm = link->faults.duplicate_ppm =
+        link->faults.jitter_ns = 0;
   }
 }
 
@@ -167,7 +174,8 @@ Failure World::check_end() {
     if (!traffic->failure().empty()) return {traffic->failure()};
   }
   for (uint32_t i = 0; i < 2; ++i) {
-    if (!nodes_[i]->guards_intact()) return {"node " + std::to_string(i) + ": bytes outside the buffers were written"};
+    if (!nodes_[i]->guards_intact())
+      return {"node " + std::to_string(i) + ": bytes outside the buffers were written"};
   }
   return {};
 }
@@ -192,11 +200,15 @@ uint64_t World::messages() const noexcept {
 std::string World::describe() const {
   char text[400];
   const LinkFaults& a = links_[0]->faults;
-  std::snprintf(text, sizeof text, "%zu pairs, now %lld ns, latency %u ns, stats0 retries %llu timeouts %llu gaps %llu, stats1 retries %llu timeouts %llu gaps %llu",
+  std::snprintf(text, sizeof text,
+                "%zu pairs, now %lld ns, latency %u ns, stats0 retries %llu timeouts %llu gaps "
+                "%llu, stats1 retries %llu timeouts %llu gaps %llu",
                 traffic_.size(), static_cast<long long>(now_.ns), a.latency_ns,
-                static_cast<unsigned long long>(nodes_[0]->endpoint.stats().retries), static_cast<unsigned long long>(nodes_[0]->endpoint.stats().timeouts),
+                static_cast<unsigned long long>(nodes_[0]->endpoint.stats().retries),
+                static_cast<unsigned long long>(nodes_[0]->endpoint.stats().timeouts),
                 static_cast<unsigned long long>(nodes_[0]->endpoint.stats().rx_out_of_sequence),
-                static_cast<unsigned long long>(nodes_[1]->endpoint.stats().retries), static_cast<unsigned long long>(nodes_[1]->endpoint.stats().timeouts),
+                static_cast<unsigned long long>(nodes_[1]->endpoint.stats().retries),
+                static_cast<unsigned long long>(nodes_[1]->endpoint.stats().timeouts),
                 static_cast<unsigned long long>(nodes_[1]->endpoint.stats().rx_out_of_sequence));
   std::string all = text;
   for (const auto& traffic : traffic_) all += "\n  " + traffic->describe();

@@ -5,8 +5,8 @@
 //     Node 0: Endpoint ==Link==> Node 1: Endpoint
 //                      <==Link==
 //
-// The seed draws the mix of faults first, then the traffic. Traffic runs for a while, then the cables heal, and
-// everything outstanding must complete. A failure is a text; the seed replays it.
+// The seed draws the mix of faults first, then the traffic. Traffic runs for a while, then the
+// cables heal, and everything outstanding must complete. A failure is a text; the seed replays it.
 #pragma once
 
 #include <array>
@@ -43,7 +43,8 @@ class Node final : private engine::Router {
   fabric::FramingStats framing;
 
  private:
-  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address, uint32_t spread) const override;
+  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
+                                     uint32_t spread) const override;
 
   uint32_t index_;
   std::vector<std::byte> memory_;
@@ -66,7 +67,14 @@ class World {
   [[nodiscard]] uint64_t messages() const noexcept;
 
   // For the simulator's own test: breaks something that a checker must notice.
-  enum class Sabotage { kNone, kFlipMemory, kLoseCompletion, kRepeatCompletion, kBreakGuard, kStall };
+  enum class Sabotage {
+    kNone,
+    kFlipMemory,
+    kLoseCompletion,
+    kRepeatCompletion,
+    kBreakGuard,
+    kStall
+  };
   Sabotage sabotage = Sabotage::kNone;
 
  private:

@@ -344,8 +344,8 @@ class Run(Fabric):
         self.good("fabric", "up")
 
     def test_arguments_environment_and_exit_code_are_the_programs(self):
-        out = self.good("run", "--host", 1, "--", "sh", "-c", 'echo "$TBT_SOCKET|$LD_LIBRARY_PATH|$*"', "-", "--a", "--",
-                        "-b", env={"LD_LIBRARY_PATH": "/x"})
+        script = 'echo "$TBT_SOCKET|$LD_LIBRARY_PATH|$*"'
+        out = self.good("run", "--host", 1, "--", "sh", "-c", script, "-", "--a", "--", "-b", env={"LD_LIBRARY_PATH": "/x"})
         socket_path, libraries, words = out.strip().split("|")
         self.assertEqual(socket_path, str(self.file("host1.sock")))
         self.assertTrue((pathlib.Path(libraries.split(":")[0]) / "libibverbs.so.1").exists())

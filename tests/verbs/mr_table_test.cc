@@ -18,7 +18,8 @@ struct Fixture : testing::Test {
   uint32_t add(uint32_t access, uint64_t iova = 0x1000, uint64_t length = 256) {
     return table.insert({0, access, &pd, iova, length, memory}, rng)->key;
   }
-  KeyError look(uint32_t key, uint64_t va, uint64_t length, uint32_t access, ProtectionDomain* domain = nullptr) {
+  KeyError look(uint32_t key, uint64_t va, uint64_t length, uint32_t access,
+                ProtectionDomain* domain = nullptr) {
     KeyError why{};
     table.translate(key, domain == nullptr ? &pd : domain, va, length, access, why);
     return why;
@@ -74,7 +75,8 @@ TEST(MrTableProperty, AnyAccessOutsideTheRangeFails) {
     std::byte base{};
     const uint32_t key = table.insert({0, 0, &pd, iova, length, &base}, rng)->key;
     KeyError why{};
-    const bool inside = va >= iova && bytes <= length && va - iova <= static_cast<uint64_t>(length - bytes);
+    const bool inside =
+        va >= iova && bytes <= length && va - iova <= static_cast<uint64_t>(length - bytes);
     RC_ASSERT((table.translate(key, &pd, va, bytes, 0, why) != nullptr) == inside);
   });
 }

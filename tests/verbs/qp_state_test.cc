@@ -25,9 +25,11 @@ QpAttr good_attributes(QpState to) {
 uint32_t needed(QpType type, QpState from, QpState to) {
   const bool ud = type == QpType::kUd;
   const bool rc = type == QpType::kRc;
-  if (from == kReset && to == kInit) return kQpPkeyIndex | kQpPort | (ud ? kQpQkey : kQpAccessFlags);
+  if (from == kReset && to == kInit)
+    return kQpPkeyIndex | kQpPort | (ud ? kQpQkey : kQpAccessFlags);
   if (from == kInit && to == kRtr && !ud) {
-    return kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn | (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0);
+    return kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn |
+           (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0);
   }
   if (from == kRtr && to == kRts) {
     return kQpSqPsn | (rc ? kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic : 0);
@@ -40,8 +42,8 @@ bool edge_exists(QpType type, QpState from, QpState to) {
   if (to == kErr) return from != kReset;
   if (from == kSqe && to == kRts) return type != QpType::kRc;
   static const std::set<std::pair<QpState, QpState>> kEdges = {
-      {kReset, kInit}, {kInit, kInit}, {kInit, kRtr}, {kRtr, kRts}, {kRts, kRts},
-      {kRts, kSqd},    {kSqd, kRts},   {kSqd, kSqd}};
+      {kReset, kInit}, {kInit, kInit}, {kInit, kRtr}, {kRtr, kRts},
+      {kRts, kRts},    {kRts, kSqd},   {kSqd, kRts},  {kSqd, kSqd}};
   return kEdges.contains({from, to});
 }
 
@@ -50,7 +52,8 @@ TEST(QpState, EveryCellOfTheTableIsAsTheSpecificationHasIt) {
     for (QpState from : kAll) {
       for (QpState to : kAll) {
         const uint32_t mask = kQpState | needed(type, from, to);
-        EXPECT_EQ(check_modify(type, from, good_attributes(to), mask).ok(), edge_exists(type, from, to))
+        EXPECT_EQ(check_modify(type, from, good_attributes(to), mask).ok(),
+                  edge_exists(type, from, to))
             << qp_state_name(from) << " -> " << qp_state_name(to) << " type " << int(type);
       }
     }
@@ -63,17 +66,22 @@ TEST(QpState, EachRequiredAttributeIsRequired) {
       const uint32_t all = needed(type, from, to);
       for (uint32_t bit = 1; bit <= kQpDestQpn; bit <<= 1) {
         if ((all & bit) == 0) continue;
-        EXPECT_EQ(check_modify(type, from, good_attributes(to), kQpState | (all & ~bit)).code(), EINVAL);
+        EXPECT_EQ(check_modify(type, from, good_attributes(to), kQpState | (all & ~bit)).code(),
+                  EINVAL);
       }
     }
   }
 }
 
 TEST(QpState, AttributesThatDoNotBelongAreRefused) {
-  EXPECT_EQ(check_modify(QpType::kRc, kRts, good_attributes(kRts), kQpState | kQpSqPsn).code(), EINVAL);
+  EXPECT_EQ(check_modify(QpType::kRc, kRts, good_attributes(kRts), kQpState | kQpSqPsn).code(),
+            EINVAL);
   EXPECT_EQ(check_modify(QpType::kUd, kReset, good_attributes(kInit),
-                         kQpState | kQpPkeyIndex | kQpPort | kQpQkey | kQpAccessFlags).code(), EINVAL);
-  EXPECT_EQ(check_modify(QpType::kRc, kRts, good_attributes(kErr), kQpState | kQpTimeout).code(), EINVAL);
+                         kQpState | kQpPkeyIndex | kQpPort | kQpQkey | kQpAccessFlags)
+                .code(),
+            EINVAL);
+  EXPECT_EQ(check_modify(QpType::kRc, kRts, good_attributes(kErr), kQpState | kQpTimeout).code(),
+            EINVAL);
 }
 
 TEST(QpState, ValuesOutOfRangeAreRefused) {
@@ -91,8 +99,10 @@ TEST(QpState, ValuesOutOfRangeAreRefused) {
   EXPECT_TRUE(refused(kRtr, kRts, rts, [](QpAttr& a) { a.timeout = 32; }));
   EXPECT_TRUE(refused(kRtr, kRts, rts, [](QpAttr& a) { a.retry_cnt = 8; }));
   EXPECT_TRUE(refused(kRtr, kRts, rts, [](QpAttr& a) { a.rnr_retry = 8; }));
-  EXPECT_TRUE(refused(kRtr, kRts, rts, [](QpAttr& a) { a.max_rd_atomic = limits::kMaxRdAtomic + 1; }));
-  EXPECT_TRUE(refused(kReset, kInit, kQpState | needed(QpType::kRc, kReset, kInit), [](QpAttr& a) { a.port_num = 2; }));
+  EXPECT_TRUE(
+      refused(kRtr, kRts, rts, [](QpAttr& a) { a.max_rd_atomic = limits::kMaxRdAtomic + 1; }));
+  EXPECT_TRUE(refused(kReset, kInit, kQpState | needed(QpType::kRc, kReset, kInit),
+                      [](QpAttr& a) { a.port_num = 2; }));
 }
 
 TEST(QpState, AWrongHintOfTheCurrentStateIsRefused) {

@@ -81,7 +81,8 @@ PortAttr ContextImpl::query_port() const {
   attr.lid = entry().lid;
   uint32_t gbps = 0;
   for (uint32_t k = 0; k < directory.cables; ++k) {
-    if (entry().cable == fabric::kAggregate || entry().cable == k) gbps = std::max(gbps, directory.links[k].speed_gbps);
+    if (entry().cable == fabric::kAggregate || entry().cable == k)
+      gbps = std::max(gbps, directory.links[k].speed_gbps);
   }
   attr.speed_100mbps = gbps * 10;
   attr.active_speed = kSpeedFdr10;
@@ -107,7 +108,8 @@ Result<Pd*> ContextImpl::create_pd() {
 
 Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
   TBT_REQUIRE_USABLE();
-  if (options.entries == 0 || options.entries > limits::kMaxCqe) return Status(EINVAL, "no such number of entries");
+  if (options.entries == 0 || options.entries > limits::kMaxCqe)
+    return Status(EINVAL, "no such number of entries");
   auto cq = std::make_unique<CqImpl>(*this, options);
   const auto hold = process_.guard();
   return adopt(std::move(cq));
@@ -115,7 +117,8 @@ Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
 
 uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(process_.now().ns); }
 
-// Queue pairs first, so that nothing uses the rest; then the keys, so that nobody reaches the memory.
+// Queue pairs first, so that nothing uses the rest; then the keys, so that nobody reaches the
+// memory.
 void ContextImpl::close() {
   if (!Process::usable()) return;
   std::vector<QpImpl*> pairs;
@@ -127,7 +130,8 @@ void ContextImpl::close() {
   {
     const auto hold = process_.guard();
     for (auto& [object, owned] : objects_) {
-      if (auto* mr = dynamic_cast<MrImpl*>(owned.get())) process_.endpoint().regions().erase(mr->lkey());
+      if (auto* mr = dynamic_cast<MrImpl*>(owned.get()))
+        process_.endpoint().regions().erase(mr->lkey());
     }
   }
   delete this;

@@ -14,14 +14,15 @@ namespace tbt::device {
 class AhImpl;
 
 // Refuses calls in the child of a fork.
-#define TBT_REQUIRE_USABLE() \
-  do {                       \
+#define TBT_REQUIRE_USABLE()                                                                  \
+  do {                                                                                        \
     if (!Process::usable()) return Status(EPERM, "the device belongs to the parent process"); \
   } while (false)
 
 class ContextImpl final : public Context {
  public:
-  ContextImpl(Process& process, uint8_t port, AsyncSink* sink) : process_(process), port_(port), sink_(sink) {}
+  ContextImpl(Process& process, uint8_t port, AsyncSink* sink)
+      : process_(process), port_(port), sink_(sink) {}
   virtual ~ContextImpl() = default;
 
   DeviceAttr query_device() const override;
@@ -49,7 +50,9 @@ class ContextImpl final : public Context {
   std::vector<AhImpl*>& address_handles() noexcept { return address_handles_; }
 
  private:
-  [[nodiscard]] const fabric::PortEntry& entry() const noexcept { return process_.directory().ports[port_]; }
+  [[nodiscard]] const fabric::PortEntry& entry() const noexcept {
+    return process_.directory().ports[port_];
+  }
 
   Process& process_;
   uint8_t port_;

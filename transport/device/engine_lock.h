@@ -1,5 +1,6 @@
-// EngineLock: the one lock around a process's endpoint. Uncontended it is one atomic exchange each way.
-// A waiter spins for about a microsecond (the holder is usually copying a few frames), then yields, then sleeps.
+// EngineLock: the one lock around a process's endpoint. Uncontended it is one atomic exchange each
+// way. A waiter spins for about a microsecond (the holder is usually copying a few frames), then
+// yields, then sleeps.
 #pragma once
 
 #include <sched.h>
@@ -26,7 +27,8 @@ class EngineLock {
   }
   bool try_lock() noexcept {
     uint32_t expected = kFree;
-    return word_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire, std::memory_order_relaxed);
+    return word_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire,
+                                         std::memory_order_relaxed);
   }
   void unlock() noexcept {
     if (word_.exchange(kFree, std::memory_order_release) == kContended) sys::futex_wake_all(&word_);

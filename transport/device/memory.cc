@@ -11,10 +11,11 @@ namespace tbt::device {
 
 namespace {
 
-constexpr uint32_t kKnownAccess = kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
+constexpr uint32_t kKnownAccess =
+    kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
 
-// Brings the pages in, with the right to write if that is asked for. A page that is not there, or not so, is found
-// now and not by a signal in the middle of a transfer.
+// Brings the pages in, with the right to write if that is asked for. A page that is not there, or
+// not so, is found now and not by a signal in the middle of a transfer.
 Status check_mapping(void* addr, size_t length, bool write) noexcept {
   const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   const uintptr_t first = reinterpret_cast<uintptr_t>(addr) & ~(page - 1);
@@ -26,9 +27,11 @@ Status check_mapping(void* addr, size_t length, bool write) noexcept {
 #endif
   if (::madvise(reinterpret_cast<void*>(first), end - first, advice) == 0) return {};
   if (errno == ENOMEM || errno == EFAULT || errno == EINVAL) {
-    // EINVAL also means a kernel without this advice, or a mapping of a device: then only presence can be checked.
+    // EINVAL also means a kernel without this advice, or a mapping of a device: then only presence
+    // can be checked.
     unsigned char resident = 0;
-    const bool old_kernel = errno == EINVAL && ::mincore(reinterpret_cast<void*>(first), page, &resident) == 0;
+    const bool old_kernel =
+        errno == EINVAL && ::mincore(reinterpret_cast<void*>(first), page, &resident) == 0;
     if (!old_kernel || write) return Status(EFAULT, "the memory is not mapped, or not writable");
   }
   return {};
@@ -40,12 +43,15 @@ Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t ac
   TBT_REQUIRE_USABLE();
   if (length == 0) return Status(EINVAL, "a memory region of no length");
   if ((access & ~kKnownAccess) != 0) return Status(EINVAL, "an access flag is not supported");
-  if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 && (access & kAccessLocalWrite) == 0) {
+  if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 &&
+      (access & kAccessLocalWrite) == 0) {
     return Status(EINVAL, "remote write needs local write");
   }
   const auto start = reinterpret_cast<uintptr_t>(addr);
-  if (start + length < start || iova + length < iova) return Status(EINVAL, "the range wraps around");
-  if (Status status = check_mapping(addr, length, (access & kAccessLocalWrite) != 0); !status) return status;
+  if (start + length < start || iova + length < iova)
+    return Status(EINVAL, "the range wraps around");
+  if (Status status = check_mapping(addr, length, (access & kAccessLocalWrite) != 0); !status)
+    return status;
   Process& process = context().process();
   const auto hold = process.guard();
   verbs::MemoryRegion region{0, access, &domain, iova, length, static_cast<std::byte*>(addr)};
@@ -68,7 +74,8 @@ Status MrImpl::destroy() {
 Result<Ah*> PdImpl::create_ah(const AddressVector& av) {
   TBT_REQUIRE_USABLE();
   if (av.port_num != 1) return Status(EINVAL, "port is not 1");
-  if (av.is_global && av.sgid_index >= limits::kGidTableLen) return Status(EINVAL, "no such GID index");
+  if (av.is_global && av.sgid_index >= limits::kGidTableLen)
+    return Status(EINVAL, "no such GID index");
   auto handle = std::make_unique<AhImpl>(context(), domain, av);
   const auto hold = context().process().guard();
   if (!handle->resolve()) return Status(ENETUNREACH, "no peer has that address");
@@ -96,7 +103,8 @@ Status PdImpl::destroy() {
 
 Result<Srq*> PdImpl::create_srq(const SrqOptions& options) {
   TBT_REQUIRE_USABLE();
-  if (options.max_wr == 0 || options.max_wr > limits::kMaxSrqWr) return Status(EINVAL, "no such number of requests");
+  if (options.max_wr == 0 || options.max_wr > limits::kMaxSrqWr)
+    return Status(EINVAL, "no such number of requests");
   if (options.max_sge > limits::kMaxSge) return Status(EINVAL, "too many SGEs");
   auto srq = std::make_unique<SrqImpl>(context(), domain, options);
   srq->queue.limit = options.limit;
@@ -124,9 +132,11 @@ Status SrqImpl::modify_limit(uint32_t limit) {
 
 Status SrqImpl::resize(uint32_t max_wr) {
   TBT_REQUIRE_USABLE();
-  if (max_wr == 0 || max_wr > limits::kMaxSrqWr) return Status(EINVAL, "no such number of requests");
+  if (max_wr == 0 || max_wr > limits::kMaxSrqWr)
+    return Status(EINVAL, "no such number of requests");
   const auto hold = context().process().guard();
-  if (queue.limit > max_wr || !queue.queue.resize(max_wr)) return Status(EINVAL, "more is posted, or awaited, than would fit");
+  if (queue.limit > max_wr || !queue.queue.resize(max_wr))
+    return Status(EINVAL, "more is posted, or awaited, than would fit");
   return {};
 }
 

@@ -1,4 +1,5 @@
-// The verbs objects behind include/tbt/device.h: each takes the process's lock and calls the endpoint.
+// The verbs objects behind include/tbt/device.h: each takes the process's lock and calls the
+// endpoint.
 #pragma once
 
 #include "device/context.h"
@@ -20,7 +21,8 @@ class PdImpl final : public Pd, public Object {
 
 class MrImpl final : public Mr, public Object {
  public:
-  MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd, uint32_t key) : Object(context, nullptr), pd_(pd), key_(key) {}
+  MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd, uint32_t key)
+      : Object(context, nullptr), pd_(pd), key_(key) {}
 
   uint32_t lkey() const noexcept override { return key_; }
   uint32_t rkey() const noexcept override { return key_; }
@@ -50,7 +52,9 @@ class AhImpl final : public Ah, public Object {
 class CqImpl final : public Cq, public Object {
  public:
   CqImpl(ContextImpl& context, const CqOptions& options)
-      : Object(context, options.user), sink_(options.sink), queue(options.entries, static_cast<Object*>(this)) {}
+      : Object(context, options.user),
+        sink_(options.sink),
+        queue(options.entries, static_cast<Object*>(this)) {}
 
   int poll(std::span<Wc> out) noexcept override;
   void arm(bool solicited_only) noexcept override;
@@ -69,7 +73,8 @@ class CqImpl final : public Cq, public Object {
 class SrqImpl final : public Srq, public Object {
  public:
   SrqImpl(ContextImpl& context, verbs::ProtectionDomain& pd, const SrqOptions& options)
-      : Object(context, options.user), queue(&pd, options.max_wr, options.max_sge, static_cast<Object*>(this)) {}
+      : Object(context, options.user),
+        queue(&pd, options.max_wr, options.max_sge, static_cast<Object*>(this)) {}
 
   Status post_recv(const RecvWr& wr) noexcept override;
   Status modify_limit(uint32_t limit) override;

@@ -23,7 +23,8 @@ std::atomic<bool> forked{false};
 
 uint64_t random_seed() {
   uint64_t seed = 0;
-  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed) seed = static_cast<uint64_t>(sys::monotonic_now().ns);
+  if (::getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    seed = static_cast<uint64_t>(sys::monotonic_now().ns);
   return seed;
 }
 
@@ -36,7 +37,8 @@ engine::Options options_from_environment() {
 
 // What routes depend on; heartbeats and the like leave it as it is.
 bool same_routes(const fabric::DirectoryData& a, const fabric::DirectoryData& b) noexcept {
-  return std::memcmp(&a.ports, &b.ports, sizeof a.ports) == 0 && std::memcmp(&a.links, &b.links, sizeof a.links) == 0 &&
+  return std::memcmp(&a.ports, &b.ports, sizeof a.ports) == 0 &&
+         std::memcmp(&a.links, &b.links, sizeof a.links) == 0 &&
          std::memcmp(&a.peers, &b.peers, sizeof a.peers) == 0;
 }
 
@@ -46,7 +48,8 @@ bool Process::usable() noexcept { return !forked.load(std::memory_order_relaxed)
 
 Process* Process::get(Status& why) {
   static std::mutex mutex;
-  static Process* process = nullptr;  // never destroyed: other threads may be inside until the very end
+  static Process* process =
+      nullptr;  // never destroyed: other threads may be inside until the very end
   if (!usable()) {
     why = Status(EPERM, "the device belongs to the parent process");
     return nullptr;
@@ -66,7 +69,8 @@ Process* Process::get(Status& why) {
 Process::Process(std::unique_ptr<fabric::Attachment> attachment)
     : attachment_(std::move(attachment)),
       memory_(*attachment_->memory),
-      endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(), static_cast<const engine::Router&>(*this),
+      endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(),
+                                                   static_cast<const engine::Router&>(*this),
                                                    Rng(random_seed()))) {
   generation_ = fabric::read_directory(memory_, directory_);
   departures_seen_ = directory_.gone_count;
@@ -74,7 +78,8 @@ Process::Process(std::unique_ptr<fabric::Attachment> attachment)
 
 Instant Process::now() const noexcept { return sys::monotonic_now(); }
 
-std::optional<verbs::Path> Process::resolve(uint8_t port, const AddressVector& address, uint32_t spread) const {
+std::optional<verbs::Path> Process::resolve(uint8_t port, const AddressVector& address,
+                                            uint32_t spread) const {
   const auto route = routes_.resolve(port, address, spread);
   if (!route) return std::nullopt;
   verbs::Path path;
@@ -91,7 +96,8 @@ std::optional<verbs::Path> Process::resolve(uint8_t port, const AddressVector& a
   return path;
 }
 
-bool Process::resolve(uint8_t port, const AddressVector& address, engine::AddressHandle& out) const {
+bool Process::resolve(uint8_t port, const AddressVector& address,
+                      engine::AddressHandle& out) const {
   const auto path = resolve(port, address, /*spread=*/0);
   out.has_path = path.has_value();
   if (path) out.path = *path;
@@ -130,7 +136,8 @@ Instant Process::advance_rails(Instant now) noexcept {
 
 bool Process::receive(Instant now) {
   bool worked = false;
-  // A peer may put something on a timed cable at any moment, so an empty one is looked at again soon.
+  // A peer may put something on a timed cable at any moment, so an empty one is looked at again
+  // soon.
   if (next_advance_ <= now) next_advance_ = std::min(advance_rails(now), now + kAdvanceEvery);
   for (uint32_t i = 0; i < attachment_->rails.size(); ++i) worked |= receive_from(i, now);
   return worked;
@@ -147,11 +154,14 @@ bool Process::transmit_on(uint32_t rail_index, Instant now) {
     rail::TxFrame frames[kTxBurst];
     size_t used = 0;
     engine::TxPacket& packet = tx_packet_;
-    while (used + fabric::kFramesPerPacketMax <= room && endpoint_->poll_transmit(now, rail_index, packet)) {
-      const std::span<const std::span<const std::byte>> pieces(packet.payload.data(), packet.pieces);
-      used += fabric::write_packet(packet.headers, pieces, packet.payload_bytes, tag,
-                                   std::span(buffers).subspan(used).first<fabric::kFramesPerPacketMax>(),
-                                   std::span(frames).subspan(used).first<fabric::kFramesPerPacketMax>());
+    while (used + fabric::kFramesPerPacketMax <= room &&
+           endpoint_->poll_transmit(now, rail_index, packet)) {
+      const std::span<const std::span<const std::byte>> pieces(packet.payload.data(),
+                                                               packet.pieces);
+      used += fabric::write_packet(
+          packet.headers, pieces, packet.payload_bytes, tag,
+          std::span(buffers).subspan(used).first<fabric::kFramesPerPacketMax>(),
+          std::span(frames).subspan(used).first<fabric::kFramesPerPacketMax>());
     }
     rail.tx_commit({frames, used});
     worked |= used != 0;
@@ -180,14 +190,15 @@ void Process::deliver_events() {
   }
 }
 
-// Frames that were sent before a process ended are in our hands before the news of its end is (the daemon got
-// both over the same rail, in order), so they are taken first.
+// Frames that were sent before a process ended are in our hands before the news of its end is (the
+// daemon got both over the same rail, in order), so they are taken first.
 void Process::apply_departures(const fabric::DirectoryData& before, Instant now) {
   if (directory_.gone_count == departures_seen_) return;
   while (receive(now)) {
   }
   const uint64_t lost = fabric::kGoneMax;
-  uint64_t i = std::max(departures_seen_, directory_.gone_count > lost ? directory_.gone_count - lost : 0);
+  uint64_t i =
+      std::max(departures_seen_, directory_.gone_count > lost ? directory_.gone_count - lost : 0);
   for (; i < directory_.gone_count; ++i) {
     const fabric::GoneEntry& entry = directory_.gone[i % fabric::kGoneMax];
     std::vector<uint16_t> lids;
@@ -209,7 +220,8 @@ void Process::watch_directory(Instant now) {
   if (fabric::directory_generation(memory_) == generation_) return;
   auto before = std::make_unique<fabric::DirectoryData>(directory_);
   std::vector<bool> active;
-  for (uint8_t port = 0; port < wire::kPortsMax; ++port) active.push_back(routes_.port_active(port));
+  for (uint8_t port = 0; port < wire::kPortsMax; ++port)
+    active.push_back(routes_.port_active(port));
   generation_ = fabric::read_directory(memory_, directory_);
   apply_departures(*before, now);
   if (same_routes(*before, directory_)) return;
@@ -221,7 +233,8 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   watch_directory(now);
   bool worked = receive(now);
   // Receiving has turned interrupts off; while the thread sleeps they are what it counts on.
-  while (received_ && asleep_.load(std::memory_order_relaxed) && !arm_rails()) worked |= receive(now);
+  while (received_ && asleep_.load(std::memory_order_relaxed) && !arm_rails())
+    worked |= receive(now);
   if (endpoint_->next_deadline() <= now) {
     endpoint_->handle_timeout(now);
     worked = true;

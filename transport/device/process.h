@@ -1,13 +1,16 @@
-// Process: this process's part in the fabric: the attachment to the host's daemon, one endpoint, the rails, the
-// lock around them, and who makes progress when.
+// Process: this process's part in the fabric: the attachment to the host's daemon, one endpoint,
+// the rails, the lock around them, and who makes progress when.
 //
-// Whoever holds the lock may call step(): receive, run timers, send, deliver events. Application threads do so
-// inside post and poll calls. The progress thread does so when the application does not:
+// Whoever holds the lock may call step(): receive, run timers, send, deliver events. Application
+// threads do so inside post and poll calls. The progress thread does so when the application does
+// not:
 //
-//   polling mode    the application polls by itself; the thread looks once per millisecond whether it still does
-//   interrupt mode  the thread sleeps on the slot's futex with the rails armed, and is woken by each arrival that
-//                   finds it asleep. Entered when frames were found waiting (an application that watches its
-//                   memory, computes, or waits for an event); left when the application is first to them again.
+//   polling mode    the application polls by itself; the thread looks once per millisecond whether
+//   it still does interrupt mode  the thread sleeps on the slot's futex with the rails armed, and
+//   is woken by each arrival that
+//                   finds it asleep. Entered when frames were found waiting (an application that
+//                   watches its memory, computes, or waits for an event); left when the application
+//                   is first to them again.
 #pragma once
 
 #include <array>
@@ -32,7 +35,8 @@ class ContextImpl;
 
 class Process final : private engine::Router {
  public:
-  // The one of this process, attached at the first call that finds a daemon. nullptr: none, see `why`.
+  // The one of this process, attached at the first call that finds a daemon. nullptr: none, see
+  // `why`.
   static Process* get(Status& why);
   // False in the child of a fork: nothing here may be used there.
   static bool usable() noexcept;
@@ -49,8 +53,8 @@ class Process final : private engine::Router {
   uint32_t new_qp_number() noexcept;
   Instant now() const noexcept;
 
-  // One round of work; true if there was any. If `wanted` has completions after receiving, sending is left to the
-  // next round (once), so that acknowledges travel with the application's answer.
+  // One round of work; true if there was any. If `wanted` has completions after receiving, sending
+  // is left to the next round (once), so that acknowledges travel with the application's answer.
   bool step(Instant now, const verbs::CompletionQueue* wanted = nullptr);
   // Nothing has happened for so long that another process may have more use for the processor.
   [[nodiscard]] bool idle(Instant now) const noexcept { return now - last_work_ > kPatience; }
@@ -60,7 +64,9 @@ class Process final : private engine::Router {
   void deliver_events();
 
   // The application polls: the thread keeps out of its way.
-  void application_polls(Instant now) noexcept { application_seen_.store(now.ns, std::memory_order_relaxed); }
+  void application_polls(Instant now) noexcept {
+    application_seen_.store(now.ns, std::memory_order_relaxed);
+  }
   // Contexts open and close; the thread lives while one is open.
   void add_context(ContextImpl& context);
   void remove_context(ContextImpl& context);
@@ -71,7 +77,8 @@ class Process final : private engine::Router {
 
  private:
   explicit Process(std::unique_ptr<fabric::Attachment> attachment);
-  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address, uint32_t spread) const override;
+  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
+                                     uint32_t spread) const override;
 
   bool receive(Instant now);
   bool receive_from(uint32_t rail, Instant now);
@@ -107,12 +114,12 @@ class Process final : private engine::Router {
   static constexpr Duration kPatience = Duration::from_us(20);
   Instant last_work_{};
   bool transmit_put_off_ = false;
-  Instant asleep_until_{};            // at the latest, while asleep_
-  bool received_ = false;             // a rail was asked for frames since interrupts were last armed
+  Instant asleep_until_{};  // at the latest, while asleep_
+  bool received_ = false;   // a rail was asked for frames since interrupts were last armed
   Instant next_advance_{};
 
   std::thread thread_;
-  uint32_t useless_most_ = 0;         // the thread's own
+  uint32_t useless_most_ = 0;  // the thread's own
   Instant served_until_{};
   std::atomic<bool> stop_{false};
   std::atomic<int64_t> application_seen_{0};  // last poll, ns

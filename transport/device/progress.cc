@@ -16,20 +16,21 @@ namespace tbt::device {
 namespace {
 
 constexpr int64_t kApplicationBusyNs = 1000 * 1000;
-constexpr int64_t kSpinNs = 10 * 1000;         // with the processor to itself
-constexpr int64_t kShortSpinNs = 1000;         // beside an application that may share the processor
+constexpr int64_t kSpinNs = 10 * 1000;  // with the processor to itself
+constexpr int64_t kShortSpinNs = 1000;  // beside an application that may share the processor
 constexpr int64_t kSleepMostNs = 500 * 1000 * 1000;
 constexpr int64_t kBlockedNs = 200 * 1000;  // a full ring sends no interrupt when it drains
 constexpr uint64_t kTurnNs = 100 * 1000;    // the shortest that the kernel takes
 constexpr int kRelaxesPerLook = 32;
-// So many wakes in a row for nothing, and the application does well without the thread. An application that
-// proves that wrong soon after gets more patience each time.
+// So many wakes in a row for nothing, and the application does well without the thread. An
+// application that proves that wrong soon after gets more patience each time.
 constexpr uint32_t kUselessWakesFirst = 32;
 constexpr uint32_t kUselessWakesMost = 1u << 16;
 constexpr Duration kSoon = Duration::from_ms(100);
 
-// Asks the scheduler (Linux 6.12 and later) for short turns, which lets a woken thread run before an application
-// that spins on its memory. Elsewhere the call fails, and the thread is an ordinary one.
+// Asks the scheduler (Linux 6.12 and later) for short turns, which lets a woken thread run before
+// an application that spins on its memory. Elsewhere the call fails, and the thread is an ordinary
+// one.
 void ask_for_short_turns() noexcept {
   struct {
     uint32_t size = 48;  // SCHED_ATTR_SIZE_VER0
@@ -113,10 +114,12 @@ bool Process::arm_rails() noexcept {
 }
 
 bool Process::rails_pending() const noexcept {
-  return std::ranges::any_of(attachment_->rails, [](const auto& rail) { return rail->rx_pending(); });
+  return std::ranges::any_of(attachment_->rails,
+                             [](const auto& rail) { return rail->rx_pending(); });
 }
 
-// Announces the sleep first and looks for work after, so that whoever brings work either is seen or wakes us.
+// Announces the sleep first and looks for work after, so that whoever brings work either is seen or
+// wakes us.
 void Process::sleep_on_slot(Instant now) {
   const rail::SlotId slot = attachment_->slot;
   const uint32_t seen = memory_.prepare_sleep(slot);
@@ -164,7 +167,8 @@ bool Process::work_until_idle() {
 
 // Interrupt mode, until the application has been first to the frames for a good while.
 void Process::serve() {
-  useless_most_ = now() - served_until_ < kSoon ? std::min(useless_most_ * 4, kUselessWakesMost) : kUselessWakesFirst;
+  useless_most_ = now() - served_until_ < kSoon ? std::min(useless_most_ * 4, kUselessWakesMost)
+                                                : kUselessWakesFirst;
   uint32_t useless = 0;
   while (!stop_ && useless < useless_most_) {
     const bool worked = work_until_idle();

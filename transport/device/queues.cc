@@ -7,7 +7,9 @@ namespace tbt::device {
 
 namespace {
 
-verbs::CompletionQueue* queue_of(Cq* cq) noexcept { return cq == nullptr ? nullptr : &static_cast<CqImpl*>(cq)->queue; }
+verbs::CompletionQueue* queue_of(Cq* cq) noexcept {
+  return cq == nullptr ? nullptr : &static_cast<CqImpl*>(cq)->queue;
+}
 
 }  // namespace
 
@@ -38,7 +40,8 @@ Status QpImpl::destroy() {
   Process& process = context().process();
   const auto hold = process.guard();
   const Instant now = process.now();
-  process.step(now);  // what has arrived is still taken, and acknowledged: the peer sent it in good faith
+  process.step(
+      now);  // what has arrived is still taken, and acknowledged: the peer sent it in good faith
   process.endpoint().destroy_qp(now, *pair);
   process.transmit(now);
   process.deliver_events();
@@ -77,7 +80,8 @@ Status QpImpl::post_send(std::span<const SendWr> wrs, size_t& posted) noexcept {
   const Instant now = owner.now();
   Status status;
   for (const SendWr& wr : wrs) {
-    const engine::AddressHandle* ah = wr.ah == nullptr ? nullptr : &static_cast<AhImpl*>(wr.ah)->handle;
+    const engine::AddressHandle* ah =
+        wr.ah == nullptr ? nullptr : &static_cast<AhImpl*>(wr.ah)->handle;
     status = owner.endpoint().post_send(now, *pair, wr, ah);
     if (!status) break;
     ++posted;
@@ -99,8 +103,8 @@ Status QpImpl::post_recv(const RecvWr& wr) noexcept {
   return status;
 }
 
-// Spins for the caller as long as something happens now and then, and yields when nothing does: with more ranks
-// than processors the one that is awaited needs this one's time.
+// Spins for the caller as long as something happens now and then, and yields when nothing does:
+// with more ranks than processors the one that is awaited needs this one's time.
 int CqImpl::poll(std::span<Wc> out) noexcept {
   if (!Process::usable()) return -EPERM;
   Process& process = context().process();
@@ -137,7 +141,8 @@ Status CqImpl::resize(uint32_t entries) {
   TBT_REQUIRE_USABLE();
   if (entries == 0 || entries > limits::kMaxCqe) return Status(EINVAL, "no such number of entries");
   const auto hold = context().process().guard();
-  return queue.resize(entries) ? Status() : Status(EINVAL, "more completions are queued than would fit");
+  return queue.resize(entries) ? Status()
+                               : Status(EINVAL, "more completions are queued than would fit");
 }
 
 Status CqImpl::destroy() {

@@ -1,4 +1,5 @@
-// Completer: what acknowledges, responses and silence mean for the send queue (IBTA vol. 1, 9.7.4 to 9.7.6).
+// Completer: what acknowledges, responses and silence mean for the send queue (IBTA vol. 1, 9.7.4
+// to 9.7.6).
 #include <array>
 
 #include "engine/core.h"
@@ -14,8 +15,9 @@ using wire::psn_diff;
 
 // Receiver-not-ready timer codes in units of 10 us (IBTA vol. 1, table 45; C-093).
 constexpr std::array<uint32_t, 32> kRnrTimer = {
-    65536, 1,   2,   3,   4,   6,    8,    12,   16,   24,   32,   48,   64,    96,    128,   192,
-    256,   384, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152};
+    65536, 1,    2,    3,    4,    6,     8,     12,    16,    24,   32,
+    48,    64,   96,   128,  192,  256,   384,   512,   768,   1024, 1536,
+    2048,  3072, 4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152};
 
 // End-to-end credit codes (IBTA vol. 1, table 46): 0, 1, then 2^k and 1.5 * 2^k in turn.
 uint32_t credits_of(uint8_t code) noexcept {
@@ -53,8 +55,8 @@ void settle(Core& core, QueuePair& qp) {
   check_drained(core, qp);
 }
 
-// Everything before `end` is acknowledged. False if that would pass over a READ or atomic whose answer has not
-// come: the answer was lost (C-066).
+// Everything before `end` is acknowledged. False if that would pass over a READ or atomic whose
+// answer has not come: the answer was lost (C-066).
 bool acknowledge(Core& core, QueuePair& qp, uint32_t end) {
   RequesterState& req = qp.req;
   bool complete = true;
@@ -110,10 +112,14 @@ void handle_rnr(Core& core, QueuePair& qp, uint8_t code) {
 void handle_nak(Core& core, QueuePair& qp, uint8_t code) {
   ++core.stats.naks_received;
   switch (static_cast<wire::NakCode>(code)) {
-    case wire::NakCode::kPsnSequenceError: return go_back(core, qp);
-    case wire::NakCode::kInvalidRequest: return fail_send(core, qp, WcStatus::kRemInvReq, kVendorRemoteNak);
-    case wire::NakCode::kRemoteAccessError: return fail_send(core, qp, WcStatus::kRemAccess, kVendorRemoteNak);
-    case wire::NakCode::kRemoteOperationalError: return fail_send(core, qp, WcStatus::kRemOp, kVendorRemoteNak);
+    case wire::NakCode::kPsnSequenceError:
+      return go_back(core, qp);
+    case wire::NakCode::kInvalidRequest:
+      return fail_send(core, qp, WcStatus::kRemInvReq, kVendorRemoteNak);
+    case wire::NakCode::kRemoteAccessError:
+      return fail_send(core, qp, WcStatus::kRemAccess, kVendorRemoteNak);
+    case wire::NakCode::kRemoteOperationalError:
+      return fail_send(core, qp, WcStatus::kRemOp, kVendorRemoteNak);
   }
   fail_send(core, qp, WcStatus::kBadResp, kVendorBadResponse);
 }
@@ -144,7 +150,8 @@ void handle_ack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
   }
 }
 
-// The oldest WQE, if it waits for an answer that begins at `psn`; nullptr if the packet is stale or early.
+// The oldest WQE, if it waits for an answer that begins at `psn`; nullptr if the packet is stale or
+// early.
 SendWqe* awaited(Core& core, QueuePair& qp, uint32_t psn) {
   RequesterState& req = qp.req;
   if (psn_diff(psn, req.una_psn) < 0 || psn_diff(psn, req.sent_end) >= 0) {
@@ -166,8 +173,10 @@ void finish_answer(Core& core, QueuePair& qp, SendWqe& wqe) {
   complete_oldest(core, qp, wqe);
 }
 
-bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::PacketHeaders& headers, size_t bytes) {
-  // Once a part was asked for again, responses of the old run and of the new one may both be on their way.
+bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::PacketHeaders& headers,
+                        size_t bytes) {
+  // Once a part was asked for again, responses of the old run and of the new one may both be on
+  // their way.
   const bool start = headers.is(wire::kOpStart);
   const bool start_fits = start ? wqe.read_packets == 0 || wqe.restarted : wqe.read_packets != 0;
   const bool last = wqe.read_packets + 1 == wqe.psn_count;
@@ -233,7 +242,8 @@ void arm_ack_timer(Core& core, QueuePair& qp) noexcept {
   core.deadlines.update(qp);
 }
 
-void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload) {
+void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                     std::span<const std::byte> payload) {
   const wire::PacketHeaders& headers = packet.headers;
   if (headers.is(wire::kOpRead)) return handle_read_response(core, qp, headers, payload);
   if (headers.is(wire::kOpAtomic)) return handle_atomic_answer(core, qp, headers);

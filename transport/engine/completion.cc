@@ -1,4 +1,5 @@
-// Completions, flushing, and the ways into the error states (IBTA vol. 1, 10.3.1 and 10.7.3; C-040 to C-049).
+// Completions, flushing, and the ways into the error states (IBTA vol. 1, 10.3.1 and 10.7.3; C-040
+// to C-049).
 #include "base/assert.h"
 #include "engine/core.h"
 
@@ -9,12 +10,17 @@ namespace {
 WcOpcode completion_opcode(WrOpcode opcode) noexcept {
   switch (opcode) {
     case WrOpcode::kRdmaWrite:
-    case WrOpcode::kRdmaWriteImm: return WcOpcode::kRdmaWrite;
-    case WrOpcode::kRdmaRead: return WcOpcode::kRdmaRead;
-    case WrOpcode::kCmpSwap: return WcOpcode::kCmpSwap;
-    case WrOpcode::kFetchAdd: return WcOpcode::kFetchAdd;
+    case WrOpcode::kRdmaWriteImm:
+      return WcOpcode::kRdmaWrite;
+    case WrOpcode::kRdmaRead:
+      return WcOpcode::kRdmaRead;
+    case WrOpcode::kCmpSwap:
+      return WcOpcode::kCmpSwap;
+    case WrOpcode::kFetchAdd:
+      return WcOpcode::kFetchAdd;
     case WrOpcode::kSend:
-    case WrOpcode::kSendImm: break;
+    case WrOpcode::kSendImm:
+      break;
   }
   return WcOpcode::kSend;
 }
@@ -26,7 +32,8 @@ void notify(Core& core, verbs::CompletionQueue& cq) noexcept {
   core.notify_head = &cq;
 }
 
-// A completion that does not fit breaks the queue for good, and with it every queue pair that uses it (C-131).
+// A completion that does not fit breaks the queue for good, and with it every queue pair that uses
+// it (C-131).
 void handle_overflow(Core& core, verbs::CompletionQueue& cq, bool first) {
   ++core.stats.cq_overflows;
   if (!first) return;
@@ -36,8 +43,8 @@ void handle_overflow(Core& core, verbs::CompletionQueue& cq, bool first) {
   });
 }
 
-void push(Core& core, QueuePair& qp, verbs::CompletionQueue& cq, Wc& wc, const verbs::SlotRelease& release,
-          bool solicited) {
+void push(Core& core, QueuePair& qp, verbs::CompletionQueue& cq, Wc& wc,
+          const verbs::SlotRelease& release, bool solicited) {
   wc.qp_num = qp.number;
   wc.timestamp_ns = static_cast<uint64_t>(core.now.ns);
   const bool was_broken = cq.overflowed();
@@ -130,7 +137,8 @@ void enter_error(Core& core, QueuePair& qp) {
   if (qp.state == QpState::kErr || qp.state == QpState::kReset) return;
   qp.state = QpState::kErr;
   stop_requester(qp);
-  // What the responder owes still goes out: the peer must learn of messages that we have already delivered.
+  // What the responder owes still goes out: the peer must learn of messages that we have already
+  // delivered.
   qp.closing = owes_response(qp);
   if (qp.closing) core.make_ready(qp);
   qp.resp.kind = MessageKind::kNone;

@@ -1,4 +1,5 @@
-// Core: the state that the engine's steps share, and the few helpers all of them need. Internal to the room.
+// Core: the state that the engine's steps share, and the few helpers all of them need. Internal to
+// the room.
 #pragma once
 
 #include <array>
@@ -21,12 +22,13 @@
 namespace tbt::engine {
 
 struct Core {
-  Core(const Options& opts, const Router& routes, Rng random) : options(opts), router(routes), rng(random) {}
+  Core(const Options& opts, const Router& routes, Rng random)
+      : options(opts), router(routes), rng(random) {}
 
   Options options;
   const Router& router;
   Rng rng;
-  Instant now{};                 // of the call in progress
+  Instant now{};  // of the call in progress
   verbs::MrTable regions;
   QpTable qps;
   std::array<ReadyList, kRailsMax> ready;
@@ -43,13 +45,15 @@ struct Core {
     wire::PacketHeaders headers;
   };
   std::vector<Orphan> orphans;
-  Instant stray_window{};        // rate limit of the answers
+  Instant stray_window{};  // rate limit of the answers
   uint32_t strays_answered = 0;
 
   void make_ready(QueuePair& qp) noexcept {
     if (!qp.ready && qp.ready_rail < kRailsMax) ready[qp.ready_rail].push(qp);
   }
-  void raise(AsyncEventType type, void* object) { events.push_back({Event::Kind::kAsync, type, object}); }
+  void raise(AsyncEventType type, void* object) {
+    events.push_back({Event::Kind::kAsync, type, object});
+  }
 };
 
 // completion.cc: completions, flushing and the error states.
@@ -82,15 +86,17 @@ bool take_receive(Core& core, QueuePair& qp);
 
 // transfer.cc: payload between packets and registered memory.
 
-// Points `packet` at [offset, offset + length) of the WQE's data. False if a key, right or range is wrong now.
-bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length, TxPacket& packet);
+// Points `packet` at [offset, offset + length) of the WQE's data. False if a key, right or range is
+// wrong now.
+bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length,
+            TxPacket& packet);
 // Checks every SGE of the WQE with the access given.
 bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access);
 // Copies `bytes` to offset `offset` of a scatter list.
-bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge> sges, uint64_t offset,
-             std::span<const std::byte> bytes);
-// Copies in increasing address order; the last naturally aligned word is stored last, with release, so that a
-// poller of the message's last bytes sees all of it (C-120).
+bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge> sges,
+             uint64_t offset, std::span<const std::byte> bytes);
+// Copies in increasing address order; the last naturally aligned word is stored last, with release,
+// so that a poller of the message's last bytes sees all of it (C-120).
 void copy_in_order(std::byte* to, const std::byte* from, size_t bytes) noexcept;
 
 // requester.cc
@@ -104,16 +110,20 @@ bool has_outstanding(const QueuePair& qp) noexcept;
 void check_drained(Core& core, QueuePair& qp);
 
 // completer.cc
-void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                     std::span<const std::byte> payload);
 void handle_requester_timers(Core& core, QueuePair& qp);
 void arm_ack_timer(Core& core, QueuePair& qp) noexcept;
 
 // responder.cc
-void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                       std::span<const std::byte> payload);
 
 // datagram.cc: UC and UD receive
-void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
-void handle_datagram(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                       std::span<const std::byte> payload);
+void handle_datagram(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                     std::span<const std::byte> payload);
 
 // response.cc
 // The next owed READ response, atomic answer, NAK or ACK.
@@ -130,7 +140,8 @@ bool next_uc_control(Core& core, QueuePair& qp, TxPacket& packet);
 void handle_uc_timer(Core& core, QueuePair& qp);
 
 // Fills LRH, GRH and BTH of a packet to the peer of a connected queue pair.
-void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode, wire::PacketHeaders& headers) noexcept;
+void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode,
+                    wire::PacketHeaders& headers) noexcept;
 // The farewell of a queue pair to its peer.
 void send_reset(Core& core, const QueuePair& qp);
 

@@ -1,5 +1,5 @@
-// Receiving on UC and UD: nothing is acknowledged, what does not fit the rules is dropped and counted
-// (IBTA vol. 1, 9.8.2, 9.8.3, 11.4.1.2).
+// Receiving on UC and UD: nothing is acknowledged, what does not fit the rules is dropped and
+// counted (IBTA vol. 1, 9.8.2, 9.8.3, 11.4.1.2).
 #include "base/bytes.h"
 #include "engine/core.h"
 #include "wire/psn.h"
@@ -35,8 +35,9 @@ bool start_uc(Core& core, QueuePair& qp, const PacketHeaders& headers) {
   if (write) {
     if ((qp.attr.access_flags & kAccessRemoteWrite) == 0) return false;
     verbs::KeyError why{};
-    if (headers.dma_length != 0 && core.regions.translate(headers.rkey, qp.pd, headers.va, headers.dma_length,
-                                                          kAccessRemoteWrite, why) == nullptr) {
+    if (headers.dma_length != 0 &&
+        core.regions.translate(headers.rkey, qp.pd, headers.va, headers.dma_length,
+                               kAccessRemoteWrite, why) == nullptr) {
       return false;
     }
     resp.write_va = headers.va;
@@ -52,12 +53,13 @@ bool place_uc(Core& core, QueuePair& qp, std::span<const std::byte> payload) {
   ResponderState& resp = qp.resp;
   if (payload.empty()) return true;
   if (resp.kind == MessageKind::kSend) {
-    return scatter(core, qp.pd, {resp.receive.sges.data(), resp.receive.num_sge}, resp.placed, payload);
+    return scatter(core, qp.pd, {resp.receive.sges.data(), resp.receive.num_sge}, resp.placed,
+                   payload);
   }
   if (resp.placed + payload.size() > resp.write_length) return false;
   verbs::KeyError why{};
-  std::byte* to = core.regions.translate(resp.write_rkey, qp.pd, resp.write_va + resp.placed, payload.size(),
-                                         kAccessRemoteWrite, why);
+  std::byte* to = core.regions.translate(resp.write_rkey, qp.pd, resp.write_va + resp.placed,
+                                         payload.size(), kAccessRemoteWrite, why);
   if (to != nullptr) copy_in_order(to, payload.data(), payload.size());
   return to != nullptr;
 }
@@ -92,7 +94,8 @@ bool continues(const QueuePair& qp, const PacketHeaders& headers, bool in_sequen
 }
 
 // The 40 bytes before a datagram's payload in the receive buffer, as they stand on the wire.
-void make_grh(const PacketHeaders& headers, size_t payload, std::byte (&out)[wire::kGrhBytes]) noexcept {
+void make_grh(const PacketHeaders& headers, size_t payload,
+              std::byte (&out)[wire::kGrhBytes]) noexcept {
   const wire::Grh& grh = headers.grh;
   base::store_be<uint32_t>(out, 6u << 28 | uint32_t{grh.traffic_class} << 20 | grh.flow_label);
   base::store_be<uint16_t>(out + 4, static_cast<uint16_t>(payload + wire::kBthBytes + 8 + 4));
@@ -114,9 +117,11 @@ void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& pack
     return;
   }
   if (headers.is(wire::kOpStart)) {
-    if (resp.kind != MessageKind::kNone) drop_uc(core, qp);  // its end was lost; this one starts afresh
+    if (resp.kind != MessageKind::kNone)
+      drop_uc(core, qp);  // its end was lost; this one starts afresh
     resp.expected_psn = psn_add(headers.psn, 1);
-    if (!uc_length_fits(qp, headers, payload.size()) || !start_uc(core, qp, headers)) return drop_uc(core, qp);
+    if (!uc_length_fits(qp, headers, payload.size()) || !start_uc(core, qp, headers))
+      return drop_uc(core, qp);
   } else {
     if (resp.kind == MessageKind::kNone) return;  // the rest of a message that is already lost
     if (!continues(qp, headers, distance == 0) || !uc_length_fits(qp, headers, payload.size())) {
@@ -129,7 +134,8 @@ void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& pack
     return fail_uc_receive(core, qp, WcStatus::kLocLen, kVendorLocalLength);
   }
   if (!place_uc(core, qp, payload)) {
-    return send ? fail_uc_receive(core, qp, WcStatus::kLocProt, kVendorLocalKey) : drop_uc(core, qp);
+    return send ? fail_uc_receive(core, qp, WcStatus::kLocProt, kVendorLocalKey)
+                : drop_uc(core, qp);
   }
   resp.placed += payload.size();
   if (headers.is(wire::kOpEnd)) finish_uc(core, qp, headers);
@@ -154,11 +160,13 @@ void handle_datagram(Core& core, QueuePair& qp, const wire::ParsedPacket& packet
   std::byte grh[wire::kGrhBytes] = {};
   if (headers.has_grh) make_grh(headers, payload.size(), grh);
   const std::span<const Sge> sges(receive.sges.data(), receive.num_sge);
-  if (!scatter(core, qp.pd, sges, 0, grh) || !scatter(core, qp.pd, sges, wire::kGrhBytes, payload)) {
+  if (!scatter(core, qp.pd, sges, 0, grh) ||
+      !scatter(core, qp.pd, sges, wire::kGrhBytes, payload)) {
     fail_recv(core, qp, WcStatus::kLocProt, kVendorLocalKey);
     return enter_error(core, qp);
   }
-  RecvCompletion done = describe(headers, WcOpcode::kRecv, static_cast<uint32_t>(payload.size() + wire::kGrhBytes));
+  RecvCompletion done =
+      describe(headers, WcOpcode::kRecv, static_cast<uint32_t>(payload.size() + wire::kGrhBytes));
   done.src_qp = headers.src_qp;
   done.has_grh = headers.has_grh;
   complete_recv(core, qp, done);

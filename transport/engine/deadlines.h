@@ -1,7 +1,8 @@
 // Deadlines: when which queue pair's timers are due, a binary heap that is corrected lazily.
 //
-// Moving a deadline further away (every acknowledge does) costs nothing: the entry stays, and is put back when
-// it comes up too early. Moving it closer adds an entry. Entries name QPNs, so a destroyed pair needs no removal.
+// Moving a deadline further away (every acknowledge does) costs nothing: the entry stays, and is
+// put back when it comes up too early. Moving it closer adds an entry. Entries name QPNs, so a
+// destroyed pair needs no removal.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +24,9 @@ class Deadlines {
     std::push_heap(heap_.begin(), heap_.end(), later);
   }
 
-  [[nodiscard]] Instant next() const noexcept { return heap_.empty() ? Instant::never() : heap_.front().due; }
+  [[nodiscard]] Instant next() const noexcept {
+    return heap_.empty() ? Instant::never() : heap_.front().due;
+  }
 
   // The QPN of an entry that is due, or 0.
   uint32_t pop_due(Instant now) {

@@ -1,4 +1,5 @@
-// Endpoint: creation and modification of queue pairs, the way of a packet in, and whose turn it is to send.
+// Endpoint: creation and modification of queue pairs, the way of a packet in, and whose turn it is
+// to send.
 #include "engine/endpoint.h"
 
 #include <algorithm>
@@ -137,11 +138,13 @@ void answer_stray(Core& core, uint32_t rail, const wire::PacketHeaders& headers)
   ++core.stats.resets_sent;
 }
 
-void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::span<const std::byte> payload) {
+void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+              std::span<const std::byte> payload) {
   const wire::PacketHeaders& headers = packet.headers;
   if (headers.is(wire::kOpControl)) {
     if (!from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
-    if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kQpReset)) return handle_reset(core, qp, headers);
+    if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kQpReset))
+      return handle_reset(core, qp, headers);
     return handle_uc_control(core, qp, headers);
   }
   if (!service_fits(qp.type, headers.opcode)) return void(++core.stats.rx_wrong_service);
@@ -161,10 +164,12 @@ void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet, std::
 bool next_packet(Core& core, QueuePair& qp, TxPacket& packet) {
   if (qp.type == QpType::kUd) return next_datagram(core, qp, packet);
   const bool alive = qp.may_receive() || qp.closing;
-  if (qp.type == QpType::kRc && alive && qp.has_path && next_response(core, qp, packet)) return true;
+  if (qp.type == QpType::kRc && alive && qp.has_path && next_response(core, qp, packet))
+    return true;
   if (qp.type == QpType::kUc && next_uc_control(core, qp, packet)) return true;
   if (next_request(core, qp, packet)) return true;
-  return qp.type == QpType::kUc && next_uc_control(core, qp, packet);  // the request may have found no credit
+  return qp.type == QpType::kUc &&
+         next_uc_control(core, qp, packet);  // the request may have found no credit
 }
 
 }  // namespace
@@ -176,7 +181,8 @@ void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opco
   headers.slid = path.slid;
   headers.has_grh = path.has_grh;
   if (path.has_grh) {
-    headers.grh = {path.traffic_class, path.flow_label, path.hop_limit, path.sgid.raw, path.dgid.raw};
+    headers.grh = {path.traffic_class, path.flow_label, path.hop_limit, path.sgid.raw,
+                   path.dgid.raw};
   }
   headers.opcode = static_cast<uint8_t>(opcode);
   headers.solicited = false;
@@ -206,8 +212,10 @@ uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
 Instant Endpoint::next_deadline() const noexcept { return core_->deadlines.next(); }
 
 Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
-  if (!caps_allowed(config.caps)) return Status(EINVAL, "a queue pair capability exceeds the device's limit");
-  if (config.send_cq == nullptr || config.recv_cq == nullptr) return Status(EINVAL, "a completion queue is missing");
+  if (!caps_allowed(config.caps))
+    return Status(EINVAL, "a queue pair capability exceeds the device's limit");
+  if (config.send_cq == nullptr || config.recv_cq == nullptr)
+    return Status(EINVAL, "a completion queue is missing");
   if (core_->qps.size() >= limits::kMaxQp) return Status(ENOMEM, "no queue pair left");
   TBT_ASSERT(free_number(config.number));
   auto qp = std::make_unique<QueuePair>(grant(config.caps, config.srq != nullptr), config.type);
@@ -219,7 +227,8 @@ Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
   qp->recv_cq = config.recv_cq;
   qp->srq = config.srq;
   qp->user = config.user;
-  qp->resp.receive.sges.resize(config.srq != nullptr ? config.srq->queue.max_sge() : config.caps.max_recv_sge);
+  qp->resp.receive.sges.resize(config.srq != nullptr ? config.srq->queue.max_sge()
+                                                     : config.caps.max_recv_sge);
   ++config.pd->users;
   ++config.send_cq->users;
   ++config.recv_cq->users;
@@ -321,7 +330,8 @@ void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
   core.qps.for_each([&](QueuePair& qp) {
     if (!qp.connected() || !qp.has_path || std::ranges::count(gone.lids, qp.path.dlid) == 0) return;
     const uint32_t local = qp.attr.dest_qpn & 0x3ffff;
-    if (qp.attr.dest_qpn >> 18 != gone.slot || ((local - gone.first) & 0x3ffff) >= gone.count) return;
+    if (qp.attr.dest_qpn >> 18 != gone.slot || ((local - gone.first) & 0x3ffff) >= gone.count)
+      return;
     if (!qp.req.peer_gone) return lose_peer(core, qp, kVendorPeerProcess);
     qp.lost_deadline = core.now + core.options.farewell_grace;
     core.deadlines.update(qp);
@@ -330,7 +340,8 @@ void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
 
 bool Endpoint::has_transmit(uint32_t rail) const noexcept {
   if (!core_->ready[rail].empty()) return true;
-  return std::ranges::any_of(core_->orphans, [rail](const Core::Orphan& orphan) { return orphan.rail == rail; });
+  return std::ranges::any_of(core_->orphans,
+                             [rail](const Core::Orphan& orphan) { return orphan.rail == rail; });
 }
 
 bool Endpoint::poll_transmit(Instant now, uint32_t rail, TxPacket& packet) {

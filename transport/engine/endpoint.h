@@ -1,16 +1,19 @@
-// Endpoint: the protocol engine of one process. It does no I/O, knows no clock and starts no thread.
+// Endpoint: the protocol engine of one process. It does no I/O, knows no clock and starts no
+// thread.
 //
 //   commands   create_*, modify_qp, post_*   from the application; never send
 //   inputs     handle_packet, handle_timeout, handle_routes_changed, handle_process_gone
 //                                            from the world; never send
 //   outputs    poll_transmit(rail), poll_event, next_deadline
-//                                            call them after every command and input until they are empty
+//                                            call them after every command and input until they are
+//                                            empty
 //   getters    no side effects
 //
-// Receiving never calls sending: the responder records what is owed, and the next poll_transmit emits it. Time is
-// a parameter, randomness one seeded generator, and no order depends on addresses, so a run can be replayed.
-// Threads: one caller at a time (device/ holds a lock, the simulator has one thread).
-// Memory: nothing is allocated between create and destroy except when a queue of rare events grows.
+// Receiving never calls sending: the responder records what is owed, and the next poll_transmit
+// emits it. Time is a parameter, randomness one seeded generator, and no order depends on
+// addresses, so a run can be replayed. Threads: one caller at a time (device/ holds a lock, the
+// simulator has one thread). Memory: nothing is allocated between create and destroy except when a
+// queue of rare events grows.
 #pragma once
 
 #include <array>
@@ -36,32 +39,37 @@ namespace tbt::engine {
 inline constexpr uint32_t kRailsMax = 16;
 
 struct Options {
-  // UC: false holds a message back until the receiver has a receive for it; true is the IBA's way (dropped).
+  // UC: false holds a message back until the receiver has a receive for it; true is the IBA's way
+  // (dropped).
   bool uc_drop = false;
-  uint32_t window_packets = 256;      // most unacknowledged request packets of an RC queue pair
-  uint32_t packets_per_turn = 16;     // of one queue pair before the next one's turn
-  uint32_t ack_req_every = 32;        // at least every so many packets one asks for an acknowledge
-  Duration uc_request_first = Duration::from_us(50);  // UC wait mode: first repetition of a request for credit,
-  Duration uc_request_most = Duration::from_ms(5);    // doubled up to this
+  uint32_t window_packets = 256;   // most unacknowledged request packets of an RC queue pair
+  uint32_t packets_per_turn = 16;  // of one queue pair before the next one's turn
+  uint32_t ack_req_every = 32;     // at least every so many packets one asks for an acknowledge
+  Duration uc_request_first =
+      Duration::from_us(50);  // UC wait mode: first repetition of a request for credit,
+  Duration uc_request_most = Duration::from_ms(5);  // doubled up to this
   uint32_t stray_replies_per_ms = 16;
-  // A peer that destroys its queue pair in good order has acknowledged what it took; what was still on its way is
-  // lost, as on any wire. The application gets so long to come to its own end before that is an error.
+  // A peer that destroys its queue pair in good order has acknowledged what it took; what was still
+  // on its way is lost, as on any wire. The application gets so long to come to its own end before
+  // that is an error.
   Duration farewell_grace = Duration::from_ms(80);
 };
 
 // Where the fabric's knowledge comes in: a pure lookup.
 class Router {
  public:
-  // The way from this host's port `port` to an address. `spread` (the QPN) picks among equal rails, so that one
-  // queue pair keeps to one rail. nullopt: no way now.
-  [[nodiscard]] virtual std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
+  // The way from this host's port `port` to an address. `spread` (the QPN) picks among equal rails,
+  // so that one queue pair keeps to one rail. nullopt: no way now.
+  [[nodiscard]] virtual std::optional<verbs::Path> resolve(uint8_t port,
+                                                           const AddressVector& address,
                                                            uint32_t spread) const = 0;
 
  protected:
   ~Router() = default;
 };
 
-// A packet to send: headers, and payload as pieces of registered memory (valid until the next call).
+// A packet to send: headers, and payload as pieces of registered memory (valid until the next
+// call).
 struct TxPacket {
   wire::PacketHeaders headers;
   uint32_t payload_bytes = 0;
@@ -72,12 +80,13 @@ struct TxPacket {
 struct Event {
   enum class Kind : uint8_t { kCompletion, kAsync };
   Kind kind = Kind::kAsync;
-  AsyncEventType type{};      // kAsync
-  void* object = nullptr;     // kCompletion: the CompletionQueue's user; kAsync: the QP's, CQ's or SRQ's user
+  AsyncEventType type{};  // kAsync
+  void* object =
+      nullptr;  // kCompletion: the CompletionQueue's user; kAsync: the QP's, CQ's or SRQ's user
 };
 
 struct QpConfig {
-  uint32_t number = 0;        // QPN; free_number() must hold
+  uint32_t number = 0;  // QPN; free_number() must hold
   uint8_t port = 0;
   QpType type = QpType::kRc;
   QpCaps caps{};
@@ -96,8 +105,8 @@ struct AddressHandle {
   bool has_path = false;
 };
 
-// The queue pairs of a process that is gone: on the host with these LIDs, those with QPN bits 23:18 equal
-// `slot` and bits 17:0 in [first, first + count) modulo 2^18.
+// The queue pairs of a process that is gone: on the host with these LIDs, those with QPN bits 23:18
+// equal `slot` and bits 17:0 in [first, first + count) modulo 2^18.
 struct GoneProcess {
   std::span<const uint16_t> lids;
   uint8_t slot = 0;
@@ -119,7 +128,8 @@ class Endpoint {
   [[nodiscard]] bool free_number(uint32_t number) const noexcept;
   // EINVAL: limits exceeded, or the CQs are missing. The granted caps are in attr.cap.
   Result<QueuePair*> create_qp(const QpConfig& config);
-  // Owed acknowledges should have been sent before (poll_transmit); completions of the pair are removed.
+  // Owed acknowledges should have been sent before (poll_transmit); completions of the pair are
+  // removed.
   void destroy_qp(Instant now, QueuePair& qp);
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);
@@ -128,7 +138,8 @@ class Endpoint {
 
   // Inputs.
   // A packet for this process that came by `rail`.
-  void handle_packet(Instant now, uint32_t rail, const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+  void handle_packet(Instant now, uint32_t rail, const wire::ParsedPacket& packet,
+                     std::span<const std::byte> payload);
   void handle_timeout(Instant now);
   // Resolves every path anew; connections without one fail with kVendorLinkDown.
   void handle_routes_changed(Instant now);

@@ -1,4 +1,5 @@
-// Posting work requests: what is wrong with the request itself is said here (C-025, C-026, C-115 to C-117).
+// Posting work requests: what is wrong with the request itself is said here (C-025, C-026, C-115 to
+// C-117).
 #include <algorithm>
 #include <cstring>
 
@@ -15,12 +16,15 @@ constexpr Status invalid(const char* text) noexcept { return Status(EINVAL, text
 bool opcode_fits(QpType type, WrOpcode opcode) noexcept {
   switch (opcode) {
     case WrOpcode::kSend:
-    case WrOpcode::kSendImm: return true;
+    case WrOpcode::kSendImm:
+      return true;
     case WrOpcode::kRdmaWrite:
-    case WrOpcode::kRdmaWriteImm: return type != QpType::kUd;
+    case WrOpcode::kRdmaWriteImm:
+      return type != QpType::kUd;
     case WrOpcode::kRdmaRead:
     case WrOpcode::kCmpSwap:
-    case WrOpcode::kFetchAdd: return type == QpType::kRc;
+    case WrOpcode::kFetchAdd:
+      return type == QpType::kRc;
   }
   return false;
 }
@@ -36,24 +40,30 @@ Status check_answered(const QueuePair& qp, const SendWr& wr, uint64_t bytes) noe
   if (qp.attr.max_rd_atomic == 0) return invalid("max_rd_atomic is 0");
   if (wr.opcode == WrOpcode::kRdmaRead) return {};
   if (bytes != 8) return invalid("an atomic's result takes 8 bytes");
-  return wr.remote_addr % 8 == 0 ? Status() : invalid("an atomic's remote address is not 8-byte aligned");
+  return wr.remote_addr % 8 == 0 ? Status()
+                                 : invalid("an atomic's remote address is not 8-byte aligned");
 }
 
-Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint64_t bytes) noexcept {
-  if (ah == nullptr || ah->pd != qp.pd) return invalid("no address handle of this protection domain");
+Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
+                      uint64_t bytes) noexcept {
+  if (ah == nullptr || ah->pd != qp.pd)
+    return invalid("no address handle of this protection domain");
   if (wr.remote_qpn > 0xffffff) return invalid("remote QPN has more than 24 bits");
   return bytes <= limits::kMtuBytesMax ? Status() : invalid("datagram exceeds the MTU");
 }
 
-Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint64_t bytes) noexcept {
+Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
+                  uint64_t bytes) noexcept {
   if (qp.state == QpState::kReset || qp.state == QpState::kInit || qp.state == QpState::kRtr) {
     return invalid("queue pair cannot send in this state");
   }
   if (!opcode_fits(qp.type, wr.opcode)) return invalid("opcode not of this queue pair type");
   if (bytes > limits::kMaxMessageBytes) return invalid("message exceeds the limit");
   const bool is_inline = (wr.flags & kSendInline) != 0;
-  if (is_inline && bytes > qp.attr.cap.max_inline_data) return invalid("inline data exceeds max_inline_data");
-  if (wr.opcode == WrOpcode::kRdmaRead || wr.opcode == WrOpcode::kCmpSwap || wr.opcode == WrOpcode::kFetchAdd) {
+  if (is_inline && bytes > qp.attr.cap.max_inline_data)
+    return invalid("inline data exceeds max_inline_data");
+  if (wr.opcode == WrOpcode::kRdmaRead || wr.opcode == WrOpcode::kCmpSwap ||
+      wr.opcode == WrOpcode::kFetchAdd) {
     return check_answered(qp, wr, bytes);
   }
   return qp.type == QpType::kUd ? check_datagram(qp, wr, ah, bytes) : Status();
@@ -102,7 +112,8 @@ void fill(QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint32_t byt
 
 Status Endpoint::post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah) {
   core_->now = now;
-  if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0) return invalid("too many SGEs");
+  if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0)
+    return invalid("too many SGEs");
   const uint64_t bytes = total_bytes(wr);
   if (Status status = check_send(qp, wr, ah, bytes); !status) return status;
   if (qp.sq.full()) return Status(ENOMEM, "send queue is full");

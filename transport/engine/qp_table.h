@@ -1,7 +1,8 @@
 // QpTable: queue pairs of this process by QPN, one load and one comparison.
 //
-// Numbers are handed out in sequence, so their low bits spread evenly and the table is direct-mapped; a
-// number whose place is taken by a living pair is skipped by the allocator (occupied()).
+// Numbers are handed out in sequence, so their low bits spread evenly and the table is
+// direct-mapped; a number whose place is taken by a living pair is skipped by the allocator
+// (occupied()).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,9 @@ class QpTable {
  public:
   QpTable() : slots_(kSlots) {}
 
-  [[nodiscard]] bool occupied(uint32_t number) const noexcept { return slots_[index(number)] != nullptr; }
+  [[nodiscard]] bool occupied(uint32_t number) const noexcept {
+    return slots_[index(number)] != nullptr;
+  }
   [[nodiscard]] QueuePair* find(uint32_t number) const noexcept {
     QueuePair* qp = slots_[index(number)].get();
     return qp != nullptr && qp->number == number ? qp : nullptr;

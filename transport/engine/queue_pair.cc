@@ -5,7 +5,9 @@
 namespace tbt::engine {
 
 QueuePair::QueuePair(const QpCaps& granted, QpType qp_type)
-    : type(qp_type), sq(granted, qp_type == QpType::kUd), rq(granted.max_recv_wr, granted.max_recv_sge) {
+    : type(qp_type),
+      sq(granted, qp_type == QpType::kUd),
+      rq(granted.max_recv_wr, granted.max_recv_sge) {
   attr.cap = granted;
 }
 

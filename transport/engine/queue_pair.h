@@ -22,23 +22,23 @@ namespace tbt::engine {
 // PSNs:  una_psn <= send_psn <= next_psn, and una_psn <= sent_end <= next_psn (windows of 24 bits).
 // WQEs:  sq.head <= cursor <= sq.tail.
 struct RequesterState {
-  uint32_t cursor = 0;          // the WQE that the next packet belongs to
-  uint32_t send_psn = 0;        // PSN of the next packet; < next_psn while retransmitting
-  uint32_t next_psn = 0;        // first PSN that no WQE has
-  uint32_t una_psn = 0;         // oldest PSN not acknowledged
-  uint32_t sent_end = 0;        // one past the highest PSN that was ever sent
-  uint32_t ssn = 0;             // messages started
-  uint32_t answers_due = 0;     // READs and atomics started and not done
-  uint32_t read_psns = 0;       // PSNs of READ responses among the unacknowledged
-  uint32_t since_ack_req = 0;   // packets sent since one asked for an acknowledge
-  uint32_t credit_limit = 0;    // highest SSN that the peer's posted receives cover
+  uint32_t cursor = 0;         // the WQE that the next packet belongs to
+  uint32_t send_psn = 0;       // PSN of the next packet; < next_psn while retransmitting
+  uint32_t next_psn = 0;       // first PSN that no WQE has
+  uint32_t una_psn = 0;        // oldest PSN not acknowledged
+  uint32_t sent_end = 0;       // one past the highest PSN that was ever sent
+  uint32_t ssn = 0;            // messages started
+  uint32_t answers_due = 0;    // READs and atomics started and not done
+  uint32_t read_psns = 0;      // PSNs of READ responses among the unacknowledged
+  uint32_t since_ack_req = 0;  // packets sent since one asked for an acknowledge
+  uint32_t credit_limit = 0;   // highest SSN that the peer's posted receives cover
   bool credits_known = false;
   uint8_t retries_left = 0;
   uint8_t rnr_retries_left = 0;
   bool rnr_waiting = false;
-  bool rewound = false;         // the retransmission that began at una_psn has seen no progress yet
-  bool failed = false;          // the WQE at the cursor cannot be sent: fails when it is the oldest
-  bool peer_gone = false;       // it has said farewell: sends fail when the grace is over
+  bool rewound = false;    // the retransmission that began at una_psn has seen no progress yet
+  bool failed = false;     // the WQE at the cursor cannot be sent: fails when it is the oldest
+  bool peer_gone = false;  // it has said farewell: sends fail when the grace is over
   WcStatus fail_status = WcStatus::kSuccess;
   uint32_t fail_vendor = 0;
   Instant ack_deadline = Instant::never();
@@ -49,8 +49,8 @@ struct RequesterState {
 struct Resource {
   uint32_t first_psn = 0;
   uint32_t psn_count = 0;
-  uint32_t cursor_psn = 0;      // next response to send while `pending`
-  uint32_t run_psn = 0;         // where this run of responses began: that one is FIRST or ONLY
+  uint32_t cursor_psn = 0;  // next response to send while `pending`
+  uint32_t run_psn = 0;     // where this run of responses began: that one is FIRST or ONLY
   uint32_t msn = 0;
   uint32_t rkey = 0;
   uint32_t length = 0;
@@ -67,9 +67,9 @@ struct ResponderState {
   uint32_t msn = 0;
   // The message whose packets are arriving.
   MessageKind kind = MessageKind::kNone;
-  bool have_receive = false;    // `receive` was taken from the RQ or SRQ for it
+  bool have_receive = false;  // `receive` was taken from the RQ or SRQ for it
   verbs::RecvWqe receive;
-  uint64_t placed = 0;          // bytes placed so far
+  uint64_t placed = 0;  // bytes placed so far
   uint64_t write_va = 0;
   uint32_t write_rkey = 0;
   uint32_t write_length = 0;
@@ -81,20 +81,20 @@ struct ResponderState {
   uint32_t nak_psn = 0;
   // READs and atomics, a ring of the last max_dest_rd_atomic.
   std::vector<Resource> resources;
-  uint32_t resource_tail = 0;   // free-running
-  uint32_t pending = 0;         // resources with responses to send
+  uint32_t resource_tail = 0;  // free-running
+  uint32_t pending = 0;        // resources with responses to send
 };
 
 struct UcCreditState {
   // sender
-  uint32_t sent = 0;            // messages that consume a receive, started so far
-  uint32_t limit = 0;           // how many may be
-  bool waiting = false;         // the message at the cursor waits for credit
+  uint32_t sent = 0;     // messages that consume a receive, started so far
+  uint32_t limit = 0;    // how many may be
+  bool waiting = false;  // the message at the cursor waits for credit
   bool request_owed = false;
-  int64_t interval_ns = 0;      // of repeated requests
+  int64_t interval_ns = 0;  // of repeated requests
   Instant request_deadline = Instant::never();
   // receiver
-  uint32_t seen = 0;            // messages that arrived or are known lost
+  uint32_t seen = 0;  // messages that arrived or are known lost
   uint32_t told_limit = 0;
   bool peer_asked = false;
   bool credit_owed = false;
@@ -106,8 +106,8 @@ struct QueuePair {
   uint32_t number = 0;
   QpType type;
   QpState state = QpState::kReset;
-  QpAttr attr{};                      // as modified, cap as granted
-  uint8_t port = 0;                   // which of the host's ports it was made on
+  QpAttr attr{};     // as modified, cap as granted
+  uint8_t port = 0;  // which of the host's ports it was made on
   bool sq_sig_all = false;
   verbs::ProtectionDomain* pd = nullptr;
   verbs::CompletionQueue* send_cq = nullptr;
@@ -115,9 +115,9 @@ struct QueuePair {
   verbs::SharedReceiveQueue* srq = nullptr;
   void* user = nullptr;
 
-  verbs::Path path;                   // RC, UC: to the peer
+  verbs::Path path;  // RC, UC: to the peer
   bool has_path = false;
-  uint32_t mtu = 0;                   // bytes
+  uint32_t mtu = 0;  // bytes
 
   verbs::SendQueue sq;
   verbs::RecvQueue rq;
@@ -125,10 +125,11 @@ struct QueuePair {
   ResponderState resp;
   UcCreditState uc;
 
-  Instant lost_deadline = Instant::never();  // the peer's process ended after its farewell: then all fails
-  bool established = false;           // COMM_EST was raised
-  bool draining = false;              // SQD: started WQEs are not finished
-  bool closing = false;               // in ERR by a responder's error whose NAK is still owed
+  Instant lost_deadline =
+      Instant::never();      // the peer's process ended after its farewell: then all fails
+  bool established = false;  // COMM_EST was raised
+  bool draining = false;     // SQD: started WQEs are not finished
+  bool closing = false;      // in ERR by a responder's error whose NAK is still owed
 
   // Scheduling, kept by ready_list.h and deadlines.h.
   bool ready = false;
@@ -137,9 +138,12 @@ struct QueuePair {
   Instant deadline_queued = Instant::never();
 
   [[nodiscard]] bool connected() const noexcept { return type != QpType::kUd; }
-  [[nodiscard]] bool may_send() const noexcept { return state == QpState::kRts || state == QpState::kSqd; }
+  [[nodiscard]] bool may_send() const noexcept {
+    return state == QpState::kRts || state == QpState::kSqd;
+  }
   [[nodiscard]] bool may_receive() const noexcept {
-    return state == QpState::kRtr || state == QpState::kRts || state == QpState::kSqd || state == QpState::kSqe;
+    return state == QpState::kRtr || state == QpState::kRts || state == QpState::kSqd ||
+           state == QpState::kSqe;
   }
   [[nodiscard]] Instant deadline() const noexcept;
 };

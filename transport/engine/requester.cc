@@ -1,7 +1,8 @@
 // Requester: turns send WQEs into request packets (IBTA vol. 1, 9.7.3, 9.8.2, 9.8.3).
 //
-// A packet is made anew from its WQE each time it is sent, so going back costs nothing but the sending.
-// Steps of one call: may the WQE at the cursor start -> give it PSNs -> is the window open -> make the packet.
+// A packet is made anew from its WQE each time it is sent, so going back costs nothing but the
+// sending. Steps of one call: may the WQE at the cursor start -> give it PSNs -> is the window open
+// -> make the packet.
 #include <algorithm>
 
 #include "base/assert.h"
@@ -17,9 +18,11 @@ using wire::Opcode;
 using wire::psn_add;
 using wire::psn_diff;
 
-constexpr uint32_t kPsnSpanMax = 0x7fffff;  // most PSNs outstanding, so that comparison stays sound (C-060)
+constexpr uint32_t kPsnSpanMax =
+    0x7fffff;  // most PSNs outstanding, so that comparison stays sound (C-060)
 
-// Cannot be sent: fails as soon as everything before it is done, so that the order of completions holds.
+// Cannot be sent: fails as soon as everything before it is done, so that the order of completions
+// holds.
 bool refuse(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
   RequesterState& req = qp.req;
   req.failed = true;
@@ -34,8 +37,8 @@ uint32_t packets_of(const QueuePair& qp, const SendWqe& wqe) noexcept {
   return (wqe.length - 1) / qp.mtu + 1;
 }
 
-// With credits known, a message beyond them may go only when nothing else is on its way: then its RNR NAK or
-// acknowledge tells us more (IBTA vol. 1, 9.7.7.2.4).
+// With credits known, a message beyond them may go only when nothing else is on its way: then its
+// RNR NAK or acknowledge tells us more (IBTA vol. 1, 9.7.7.2.4).
 bool credit_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
   const RequesterState& req = qp.req;
   if (!req.credits_known || !wqe.consumes_receive()) return true;
@@ -52,7 +55,8 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   if (qp.state == QpState::kSqd) return false;
   if (!order_allows(qp, wqe)) return false;
   const uint32_t access = wqe.wants_answer() ? uint32_t{kAccessLocalWrite} : 0;
-  if (!check_sges(core, qp, req.cursor, access)) return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  if (!check_sges(core, qp, req.cursor, access))
+    return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   if (qp.type == QpType::kUc && wqe.consumes_receive() && !uc_may_start(core, qp)) return false;
   if (qp.type == QpType::kRc && !credit_allows(qp, wqe)) return false;
   const uint32_t count = packets_of(qp, wqe);
@@ -91,7 +95,8 @@ Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool 
   return static_cast<Opcode>(base + code);
 }
 
-void ask_for_ack(const Core& core, QueuePair& qp, bool last, wire::PacketHeaders& headers) noexcept {
+void ask_for_ack(const Core& core, QueuePair& qp, bool last,
+                 wire::PacketHeaders& headers) noexcept {
   if (qp.type != QpType::kRc) return;
   headers.ack_req = last || ++qp.req.since_ack_req >= core.options.ack_req_every;
   if (headers.ack_req) qp.req.since_ack_req = 0;
@@ -135,7 +140,8 @@ void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
 void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
   const bool swap = wqe.opcode == WrOpcode::kCmpSwap;
   wire::PacketHeaders& headers = packet.headers;
-  address_packet(qp.path, qp.attr.dest_qpn, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd, headers);
+  address_packet(qp.path, qp.attr.dest_qpn, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd,
+                 headers);
   headers.psn = wqe.first_psn;
   headers.va = wqe.remote_addr;
   headers.rkey = wqe.rkey;
@@ -191,7 +197,8 @@ void check_drained(Core& core, QueuePair& qp) {
 
 bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
   RequesterState& req = qp.req;
-  if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path || req.cursor == qp.sq.tail) return false;
+  if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path || req.cursor == qp.sq.tail)
+    return false;
   SendWqe& wqe = qp.sq.at(req.cursor);
   if (!wqe.started && !start(core, qp, wqe)) return false;
   if (!window_open(core, qp)) return false;
@@ -209,14 +216,16 @@ bool next_datagram(Core& core, QueuePair& qp, TxPacket& packet) {
   while (qp.may_send() && qp.state != QpState::kSqd && req.cursor != qp.sq.tail) {
     SendWqe& wqe = qp.sq.at(req.cursor);
     const verbs::Path path = qp.sq.path(req.cursor);
-    if (!check_sges(core, qp, req.cursor, 0)) return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+    if (!check_sges(core, qp, req.cursor, 0))
+      return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
     // A packet leaves by the rail of its destination, so the pair moves to that rail's list first.
     if (path.rail != qp.ready_rail) {
       qp.ready_rail = path.rail;
       return false;
     }
     gather(core, qp, req.cursor, 0, wqe.length, packet);
-    address_packet(path, wqe.remote_qpn, wqe.has_imm() ? Opcode::kUdSendOnlyImm : Opcode::kUdSendOnly, packet.headers);
+    address_packet(path, wqe.remote_qpn,
+                   wqe.has_imm() ? Opcode::kUdSendOnlyImm : Opcode::kUdSendOnly, packet.headers);
     packet.headers.psn = req.send_psn;
     packet.headers.imm_be = wqe.imm_be;
     packet.headers.solicited = wqe.solicited;

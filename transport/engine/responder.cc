@@ -1,7 +1,8 @@
-// Responder of RC: what an arriving request does here (IBTA vol. 1, 9.7.5.1 and figure 84's order of checks).
+// Responder of RC: what an arriving request does here (IBTA vol. 1, 9.7.5.1 and figure 84's order
+// of checks).
 //
-// Steps: PSN -> opcode order -> length -> resources -> keys -> execute -> complete -> note what is owed.
-// Nothing is sent from here; response.cc emits what is owed.
+// Steps: PSN -> opcode order -> length -> resources -> keys -> execute -> complete -> note what is
+// owed. Nothing is sent from here; response.cc emits what is owed.
 #include <atomic>
 
 #include "engine/core.h"
@@ -61,7 +62,8 @@ void accept(Request& r, uint32_t psns) noexcept {
 
 bool in_order(const Request& r) noexcept {
   const MessageKind kind = r.qp.resp.kind;
-  if (r.headers.is(wire::kOpStart) || r.headers.is(wire::kOpRead) || r.headers.is(wire::kOpAtomic)) {
+  if (r.headers.is(wire::kOpStart) || r.headers.is(wire::kOpRead) ||
+      r.headers.is(wire::kOpAtomic)) {
     return kind == MessageKind::kNone;
   }
   if (r.headers.is(wire::kOpSend)) return kind == MessageKind::kSend;
@@ -96,11 +98,13 @@ void execute_send(Request& r) {
     resp.placed = 0;
   }
   if (resp.placed + r.payload.size() > resp.receive.capacity) {
-    return refuse_with_receive(r, wire::NakCode::kInvalidRequest, WcStatus::kLocLen, kVendorLocalLength);
+    return refuse_with_receive(r, wire::NakCode::kInvalidRequest, WcStatus::kLocLen,
+                               kVendorLocalLength);
   }
   const std::span<const Sge> sges(resp.receive.sges.data(), resp.receive.num_sge);
   if (!scatter(r.core, r.qp.pd, sges, resp.placed, r.payload)) {
-    return refuse_with_receive(r, wire::NakCode::kRemoteOperationalError, WcStatus::kLocProt, kVendorLocalKey);
+    return refuse_with_receive(r, wire::NakCode::kRemoteOperationalError, WcStatus::kLocProt,
+                               kVendorLocalKey);
   }
   resp.placed += r.payload.size();
   accept(r, 1);
@@ -118,12 +122,13 @@ bool write_may_start(Request& r) {
   }
   if (r.headers.dma_length == 0) return true;
   verbs::KeyError why{};
-  if (r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, r.headers.dma_length, kAccessRemoteWrite,
-                               why) != nullptr) {
+  if (r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, r.headers.dma_length,
+                               kAccessRemoteWrite, why) != nullptr) {
     return true;
   }
   if (r.headers.is(wire::kOpImm) && take_receive(r.core, r.qp)) {
-    refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess, kVendorRemoteKey);
+    refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess,
+                        kVendorRemoteKey);
   } else {
     refuse(r, wire::NakCode::kRemoteAccessError);
   }
@@ -134,8 +139,8 @@ bool place_write(Request& r) {
   ResponderState& resp = r.qp.resp;
   if (r.payload.empty()) return true;
   verbs::KeyError why{};
-  std::byte* to = r.core.regions.translate(resp.write_rkey, r.qp.pd, resp.write_va + resp.placed, r.payload.size(),
-                                           kAccessRemoteWrite, why);
+  std::byte* to = r.core.regions.translate(resp.write_rkey, r.qp.pd, resp.write_va + resp.placed,
+                                           r.payload.size(), kAccessRemoteWrite, why);
   if (to == nullptr) return false;
   copy_in_order(to, r.payload.data(), r.payload.size());
   resp.placed += r.payload.size();
@@ -169,7 +174,8 @@ void execute_write(Request& r) {
   if (with_imm) finish_message(r, WcOpcode::kRecvRdmaImm, resp.write_length);
 }
 
-// A place for one more READ or atomic, or nullptr when the peer has more of them open than agreed (C-104).
+// A place for one more READ or atomic, or nullptr when the peer has more of them open than agreed
+// (C-104).
 Resource* new_resource(QueuePair& qp) noexcept {
   ResponderState& resp = qp.resp;
   if (resp.resources.empty()) return nullptr;
@@ -194,12 +200,13 @@ void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
 void execute_read(Request& r) {
   Resource* slot = new_resource(r.qp);
   const uint32_t length = r.headers.dma_length;
-  if ((r.qp.attr.access_flags & kAccessRemoteRead) == 0 || slot == nullptr || length > kDmaLengthMax) {
+  if ((r.qp.attr.access_flags & kAccessRemoteRead) == 0 || slot == nullptr ||
+      length > kDmaLengthMax) {
     return refuse(r, wire::NakCode::kInvalidRequest);
   }
   verbs::KeyError why{};
-  if (length != 0 && r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, length, kAccessRemoteRead,
-                                              why) == nullptr) {
+  if (length != 0 && r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, length,
+                                              kAccessRemoteRead, why) == nullptr) {
     return refuse(r, wire::NakCode::kRemoteAccessError);
   }
   slot->atomic = false;
@@ -209,7 +216,8 @@ void execute_read(Request& r) {
 
 uint64_t apply_atomic(std::byte* at, const PacketHeaders& headers) noexcept {
   std::atomic_ref<uint64_t> word(*reinterpret_cast<uint64_t*>(at));
-  if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd)) return word.fetch_add(headers.swap_add);
+  if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd))
+    return word.fetch_add(headers.swap_add);
   uint64_t expected = headers.compare;
   word.compare_exchange_strong(expected, headers.swap_add);
   return expected;
@@ -217,11 +225,13 @@ uint64_t apply_atomic(std::byte* at, const PacketHeaders& headers) noexcept {
 
 void execute_atomic(Request& r) {
   Resource* slot = new_resource(r.qp);
-  if ((r.qp.attr.access_flags & kAccessRemoteAtomic) == 0 || slot == nullptr || r.headers.va % 8 != 0) {
+  if ((r.qp.attr.access_flags & kAccessRemoteAtomic) == 0 || slot == nullptr ||
+      r.headers.va % 8 != 0) {
     return refuse(r, wire::NakCode::kInvalidRequest);
   }
   verbs::KeyError why{};
-  std::byte* at = r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, 8, kAccessRemoteAtomic, why);
+  std::byte* at =
+      r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, 8, kAccessRemoteAtomic, why);
   if (at == nullptr) return refuse(r, wire::NakCode::kRemoteAccessError);
   if (reinterpret_cast<uintptr_t>(at) % 8 != 0) return refuse(r, wire::NakCode::kInvalidRequest);
   slot->atomic = true;
@@ -233,7 +243,8 @@ void execute_atomic(Request& r) {
 Resource* find_resource(QueuePair& qp, uint32_t psn) noexcept {
   for (Resource& slot : qp.resp.resources) {
     const int32_t offset = psn_diff(psn, slot.first_psn);
-    if (slot.psn_count != 0 && offset >= 0 && static_cast<uint32_t>(offset) < slot.psn_count) return &slot;
+    if (slot.psn_count != 0 && offset >= 0 && static_cast<uint32_t>(offset) < slot.psn_count)
+      return &slot;
   }
   return nullptr;
 }
@@ -269,12 +280,14 @@ void handle_gap(Request& r) noexcept {
   if (r.qp.resp.sequence_nak_sent) return;
   r.qp.resp.sequence_nak_sent = true;
   ++r.core.stats.naks_sequence_sent;
-  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(wire::NakCode::kPsnSequenceError)));
+  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak,
+                                    static_cast<uint8_t>(wire::NakCode::kPsnSequenceError)));
 }
 
 void execute(Request& r) {
   if (!in_order(r) || !length_fits(r)) return refuse(r, wire::NakCode::kInvalidRequest);
-  if (r.headers.is(wire::kOpIeth)) return refuse(r, wire::NakCode::kInvalidRequest);  // invalidate: not yet
+  if (r.headers.is(wire::kOpIeth))
+    return refuse(r, wire::NakCode::kInvalidRequest);  // invalidate: not yet
   if (r.headers.is(wire::kOpSend)) return execute_send(r);
   if (r.headers.is(wire::kOpWrite)) return execute_write(r);
   if (r.headers.is(wire::kOpRead)) return execute_read(r);

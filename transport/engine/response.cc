@@ -1,5 +1,5 @@
-// What the responder owes, as packets: READ responses and atomic answers in PSN order first, then a NAK or one
-// acknowledge for everything before it (IBTA vol. 1, 9.7.5.1.9: responses are in order).
+// What the responder owes, as packets: READ responses and atomic answers in PSN order first, then a
+// NAK or one acknowledge for everything before it (IBTA vol. 1, 9.7.5.1.9: responses are in order).
 #include <algorithm>
 #include <bit>
 
@@ -14,7 +14,8 @@ using wire::Opcode;
 using wire::psn_add;
 using wire::psn_diff;
 
-// The largest credit code that promises no more than `credits` (inverse of the table in completer.cc).
+// The largest credit code that promises no more than `credits` (inverse of the table in
+// completer.cc).
 uint8_t credit_code(uint32_t credits) noexcept {
   if (credits < 4) return static_cast<uint8_t>(credits);
   const auto log2 = static_cast<uint32_t>(std::bit_width(credits)) - 1;
@@ -39,7 +40,8 @@ void settled(ResponderState& resp, Resource& slot) noexcept {
   slot.pending = false;
   --resp.pending;
   // The last response says all that an acknowledge would.
-  if (resp.pending == 0 && psn_add(slot.first_psn, slot.psn_count) == resp.expected_psn) resp.ack_owed = false;
+  if (resp.pending == 0 && psn_add(slot.first_psn, slot.psn_count) == resp.expected_psn)
+    resp.ack_owed = false;
 }
 
 void make_atomic_answer(QueuePair& qp, Resource& slot, TxPacket& packet) noexcept {
@@ -64,8 +66,8 @@ void refuse_read(Core& core, QueuePair& qp, const Resource& slot) {
   ++core.stats.naks_error_sent;
   resp.nak_owed = true;
   resp.nak_psn = slot.cursor_psn;
-  resp.nak_syndrome =
-      wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(wire::NakCode::kRemoteAccessError));
+  resp.nak_syndrome = wire::aeth_syndrome(wire::AethKind::kNak,
+                                          static_cast<uint8_t>(wire::NakCode::kRemoteAccessError));
   core.raise(AsyncEventType::kQpAccessErr, qp.user);
   enter_error(core, qp);
 }
@@ -76,7 +78,9 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   const uint32_t bytes = std::min(qp.mtu, slot.length - offset);
   verbs::KeyError why{};
   const std::byte* from = nullptr;
-  if (bytes != 0) from = core.regions.translate(slot.rkey, qp.pd, slot.va + offset, bytes, kAccessRemoteRead, why);
+  if (bytes != 0)
+    from =
+        core.regions.translate(slot.rkey, qp.pd, slot.va + offset, bytes, kAccessRemoteRead, why);
   if (bytes != 0 && from == nullptr) {
     refuse_read(core, qp, slot);
     return false;
@@ -85,7 +89,8 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   packet.payload[0] = {from, bytes};
   packet.payload_bytes = bytes;
   const bool last = index + 1 == slot.psn_count;
-  address_packet(qp.path, qp.attr.dest_qpn, read_opcode(slot.cursor_psn == slot.run_psn, last), packet.headers);
+  address_packet(qp.path, qp.attr.dest_qpn, read_opcode(slot.cursor_psn == slot.run_psn, last),
+                 packet.headers);
   packet.headers.psn = slot.cursor_psn;
   packet.headers.syndrome = ack_syndrome(qp);
   packet.headers.msn = slot.msn;

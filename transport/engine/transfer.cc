@@ -36,7 +36,8 @@ void store_last(std::byte* to, const std::byte* from) noexcept {
 
 }  // namespace
 
-bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length, TxPacket& packet) {
+bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length,
+            TxPacket& packet) {
   packet.pieces = 0;
   packet.payload_bytes = length;
   if (length == 0) return true;
@@ -45,13 +46,14 @@ bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint
     packet.payload[packet.pieces++] = qp.sq.inline_data(wqe_index).subspan(offset, length);
     return true;
   }
-  return walk(qp.sq.sges(wqe_index).first(wqe.num_sge), offset, length, [&](const Sge& sge, uint64_t va, uint64_t part) {
-    verbs::KeyError why{};
-    const std::byte* from = core.regions.translate(sge.lkey, qp.pd, va, part, 0, why);
-    if (from == nullptr) return false;
-    packet.payload[packet.pieces++] = {from, static_cast<size_t>(part)};
-    return true;
-  });
+  return walk(qp.sq.sges(wqe_index).first(wqe.num_sge), offset, length,
+              [&](const Sge& sge, uint64_t va, uint64_t part) {
+                verbs::KeyError why{};
+                const std::byte* from = core.regions.translate(sge.lkey, qp.pd, va, part, 0, why);
+                if (from == nullptr) return false;
+                packet.payload[packet.pieces++] = {from, static_cast<size_t>(part)};
+                return true;
+              });
 }
 
 bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access) {
@@ -59,15 +61,16 @@ bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access) 
   if (wqe.is_inline) return true;
   for (const Sge& sge : qp.sq.sges(wqe_index).first(wqe.num_sge)) {
     verbs::KeyError why{};
-    if (sge.length != 0 && core.regions.translate(sge.lkey, qp.pd, sge.addr, sge.length, access, why) == nullptr) {
+    if (sge.length != 0 &&
+        core.regions.translate(sge.lkey, qp.pd, sge.addr, sge.length, access, why) == nullptr) {
       return false;
     }
   }
   return true;
 }
 
-bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge> sges, uint64_t offset,
-             std::span<const std::byte> bytes) {
+bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge> sges,
+             uint64_t offset, std::span<const std::byte> bytes) {
   const std::byte* from = bytes.data();
   return walk(sges, offset, bytes.size(), [&](const Sge& sge, uint64_t va, uint64_t part) {
     verbs::KeyError why{};
@@ -87,10 +90,14 @@ void copy_in_order(std::byte* to, const std::byte* from, size_t bytes) noexcept 
   const size_t body = bytes - word;
   std::memcpy(to, from, body);
   switch (word) {
-    case 8: return store_last<uint64_t>(to + body, from + body);
-    case 4: return store_last<uint32_t>(to + body, from + body);
-    case 2: return store_last<uint16_t>(to + body, from + body);
-    default: return store_last<uint8_t>(to + body, from + body);
+    case 8:
+      return store_last<uint64_t>(to + body, from + body);
+    case 4:
+      return store_last<uint32_t>(to + body, from + body);
+    case 2:
+      return store_last<uint16_t>(to + body, from + body);
+    default:
+      return store_last<uint8_t>(to + body, from + body);
   }
 }
 

@@ -1,8 +1,10 @@
-// UC in wait mode: a message that needs a receive is held back until the receiver has one (docs/wire.md).
+// UC in wait mode: a message that needs a receive is held back until the receiver has one
+// (docs/wire.md).
 //
-// Both sides count messages that consume a receive. The receiver tells the absolute limit = seen + posted, the
-// sender asks with its absolute count of messages sent, so a lost message or a lost credit corrects itself with
-// the next exchange. Each packet carries the sending direction's first PSN, which tells connections apart.
+// Both sides count messages that consume a receive. The receiver tells the absolute limit = seen +
+// posted, the sender asks with its absolute count of messages sent, so a lost message or a lost
+// credit corrects itself with the next exchange. Each packet carries the sending direction's first
+// PSN, which tells connections apart.
 #include <algorithm>
 
 #include "engine/core.h"
@@ -26,7 +28,8 @@ void offer_credit(Core& core, QueuePair& qp) noexcept {
 }
 
 void schedule_request(Core& core, QueuePair& qp) noexcept {
-  const Duration wait = qp.req.peer_gone ? core.options.farewell_grace : Duration{qp.uc.interval_ns};
+  const Duration wait =
+      qp.req.peer_gone ? core.options.farewell_grace : Duration{qp.uc.interval_ns};
   qp.uc.request_deadline = core.now + wait;
   core.deadlines.update(qp);
 }
@@ -42,8 +45,8 @@ void grant(Core& core, QueuePair& qp, uint32_t limit) noexcept {
 
 void answer_request(Core& core, QueuePair& qp, uint32_t sent) noexcept {
   UcCreditState& uc = qp.uc;
-  // Packets of one rail are in order, so what was sent before the request and is not here is lost, also the
-  // message whose packets have been arriving.
+  // Packets of one rail are in order, so what was sent before the request and is not here is lost,
+  // also the message whose packets have been arriving.
   if (qp.resp.kind != MessageKind::kNone && ahead(sent, uc.seen) > 0) {
     ++core.stats.rx_uc_dropped;
     qp.resp.kind = MessageKind::kNone;
@@ -55,8 +58,8 @@ void answer_request(Core& core, QueuePair& qp, uint32_t sent) noexcept {
   core.make_ready(qp);
 }
 
-void make_control(const QueuePair& qp, wire::Opcode opcode, uint32_t first, uint32_t second, uint32_t third,
-                  TxPacket& packet) noexcept {
+void make_control(const QueuePair& qp, wire::Opcode opcode, uint32_t first, uint32_t second,
+                  uint32_t third, TxPacket& packet) noexcept {
   address_packet(qp.path, qp.attr.dest_qpn, opcode, packet.headers);
   packet.headers.psn = 0;
   packet.headers.src_qp = qp.number;

@@ -30,16 +30,17 @@ rail::TxFrame frame_of(size_t bytes, uint8_t sof, uint8_t eof) noexcept {
 
 }  // namespace
 
-size_t write_packet(const wire::PacketHeaders& headers, Pieces payload, uint32_t payload_bytes, uint32_t tag,
-                    std::span<std::byte* const, kFramesPerPacketMax> buffers,
+size_t write_packet(const wire::PacketHeaders& headers, Pieces payload, uint32_t payload_bytes,
+                    uint32_t tag, std::span<std::byte* const, kFramesPerPacketMax> buffers,
                     std::span<rail::TxFrame, kFramesPerPacketMax> frames) noexcept {
   std::byte* head = buffers[0];
-  const size_t header_bytes =
-      wire::encode_headers(headers, payload_bytes, {head + wire::kFrameHeaderBytes, wire::kMaxHeaderBytes});
+  const size_t header_bytes = wire::encode_headers(
+      headers, payload_bytes, {head + wire::kFrameHeaderBytes, wire::kMaxHeaderBytes});
   const uint32_t pad = (4 - payload_bytes % 4) % 4;
   const size_t packet_bytes = header_bytes + payload_bytes + pad;
-  wire::encode_frame_header({wire::kFrameVersion, wire::kFlagPayloadChecked, static_cast<uint16_t>(packet_bytes), tag},
-                            head);
+  wire::encode_frame_header(
+      {wire::kFrameVersion, wire::kFlagPayloadChecked, static_cast<uint16_t>(packet_bytes), tag},
+      head);
   const size_t covered = wire::kFrameHeaderBytes + header_bytes;
   uint32_t state = wire::crc32c_update(wire::kCrc32cInit, {head, covered});
   const size_t whole = wire::kFrameHeaderBytes + packet_bytes + wire::kCheckBytes;
@@ -56,16 +57,20 @@ size_t write_packet(const wire::PacketHeaders& headers, Pieces payload, uint32_t
   return 2;
 }
 
-bool read_packet(const rail::RxPacket& received, uint32_t tag, FramingStats& stats, wire::ParsedPacket& packet,
-                 std::span<const std::byte>& payload) noexcept {
-  const wire::RawFrame head{{received.head.data, received.head.length}, received.head.sof, received.head.eof};
+bool read_packet(const rail::RxPacket& received, uint32_t tag, FramingStats& stats,
+                 wire::ParsedPacket& packet, std::span<const std::byte>& payload) noexcept {
+  const wire::RawFrame head{
+      {received.head.data, received.head.length}, received.head.sof, received.head.eof};
   wire::RawFrame rest;
   if (received.payload.data != nullptr) {
-    rest = {{received.payload.data, received.payload.length}, received.payload.sof, received.payload.eof};
+    rest = {{received.payload.data, received.payload.length},
+            received.payload.sof,
+            received.payload.eof};
   }
   wire::FrameView view;
   auto frame_error = wire::check_frame(head, rest, tag, /*accept_any_tag=*/false, view);
-  if (frame_error == wire::FrameError::kNone && head.sof != wire::kSofPacket) frame_error = wire::FrameError::kBadPdf;
+  if (frame_error == wire::FrameError::kNone && head.sof != wire::kSofPacket)
+    frame_error = wire::FrameError::kBadPdf;
   if (frame_error != wire::FrameError::kNone) {
     ++stats.bad_frame[static_cast<size_t>(frame_error)];
     return false;

@@ -37,9 +37,10 @@ inline constexpr Duration kHelloInterval = Duration::from_ms(50);
 inline constexpr uint32_t kFastHellos = 20;
 inline constexpr uint32_t kHandshakeTag = 0;  // of hello and refusal: a session's tag is never 0
 inline constexpr Duration kRefusedInterval = Duration::from_s(1);
-// A ProcessGone is said three times in all, because nothing acknowledges it.
-inline constexpr Duration kGoneInterval = Duration::from_ms(100);
-inline constexpr uint32_t kGoneRepeats = 2;
+// A ProcessGone is said seven times in all, because nothing acknowledges it and a dying process may
+// leave the ring full; often enough that the peers know within 100 ms.
+inline constexpr Duration kGoneInterval = Duration::from_ms(15);
+inline constexpr uint32_t kGoneRepeats = 6;
 
 struct AgentCable {
   uint8_t number = 0;  // the fabric's number of it

@@ -8,7 +8,8 @@ namespace tbt::fabric {
 namespace {
 
 bool has_gid(const PortEntry& port, const wire::GidBytes& gid) noexcept {
-  return std::find(port.gids.begin(), port.gids.begin() + port.gid_count, gid) != port.gids.begin() + port.gid_count;
+  return std::find(port.gids.begin(), port.gids.begin() + port.gid_count, gid) !=
+         port.gids.begin() + port.gid_count;
 }
 
 bool matches(const PortEntry& port, const AddressVector& address) noexcept {
@@ -17,8 +18,10 @@ bool matches(const PortEntry& port, const AddressVector& address) noexcept {
   return address.dlid != 0 && port.lid == address.dlid;
 }
 
-const PortEntry* find_in(const std::array<PortEntry, wire::kPortsMax>& ports, const AddressVector& address) noexcept {
-  const auto at = std::ranges::find_if(ports, [&](const PortEntry& port) { return matches(port, address); });
+const PortEntry* find_in(const std::array<PortEntry, wire::kPortsMax>& ports,
+                         const AddressVector& address) noexcept {
+  const auto at =
+      std::ranges::find_if(ports, [&](const PortEntry& port) { return matches(port, address); });
   return at == ports.end() ? nullptr : &*at;
 }
 
@@ -28,7 +31,8 @@ Routes::Target Routes::find(const AddressVector& address) const noexcept {
   if (const PortEntry* own = find_in(data_.ports, address)) return {-1, own};
   for (uint32_t i = 0; i < kPeersMax; ++i) {
     if (!data_.peers[i].known || data_.peers[i].gone) continue;
-    if (const PortEntry* port = find_in(data_.peers[i].ports, address)) return {static_cast<int>(i), port};
+    if (const PortEntry* port = find_in(data_.peers[i].ports, address))
+      return {static_cast<int>(i), port};
   }
   return {};
 }
@@ -40,12 +44,14 @@ Routes::Target Routes::only_peer(uint8_t port) const noexcept {
   const CableEntry& cable = data_.links[from.cable];
   if (cable.state != LinkState::kUp || cable.peer >= kPeersMax) return {};
   const PeerEntry& peer = data_.peers[cable.peer];
-  const auto at = std::ranges::find_if(
-      peer.ports, [&](const PortEntry& entry) { return entry.lid != 0 && entry.cable == cable.peer_cable; });
+  const auto at = std::ranges::find_if(peer.ports, [&](const PortEntry& entry) {
+    return entry.lid != 0 && entry.cable == cable.peer_cable;
+  });
   return at == peer.ports.end() ? Target{} : Target{cable.peer, &*at};
 }
 
-int Routes::choose_cable(const PortEntry& from, const Target& target, uint32_t spread) const noexcept {
+int Routes::choose_cable(const PortEntry& from, const Target& target,
+                         uint32_t spread) const noexcept {
   std::array<int, kCablesMax> usable{};
   uint32_t count = 0;
   for (uint32_t k = 0; k < data_.cables; ++k) {
@@ -53,13 +59,15 @@ int Routes::choose_cable(const PortEntry& from, const Target& target, uint32_t s
     if (cable.state != LinkState::kUp || cable.peer != target.peer) continue;
     if (from.cable != kAggregate && from.cable != k) continue;
     // The far end's own cable, if the address names one.
-    if (from.cable == kAggregate && target.port->cable == cable.peer_cable) return static_cast<int>(k);
+    if (from.cable == kAggregate && target.port->cable == cable.peer_cable)
+      return static_cast<int>(k);
     usable[count++] = static_cast<int>(k);
   }
   return count == 0 ? -1 : usable[spread % count];
 }
 
-std::optional<Route> Routes::resolve(uint8_t port, const AddressVector& address, uint32_t spread) const {
+std::optional<Route> Routes::resolve(uint8_t port, const AddressVector& address,
+                                     uint32_t spread) const {
   const PortEntry& from = data_.ports[port];
   if (address.is_global && address.sgid_index >= from.gid_count) return std::nullopt;
   Target target = find(address);

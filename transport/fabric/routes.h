@@ -1,7 +1,9 @@
-// Routes: from a verbs address to the rail and the LIDs that lead there, over what the directory says now.
+// Routes: from a verbs address to the rail and the LIDs that lead there, over what the directory
+// says now.
 //
-// An address is a LID or, with a GRH, a GID, of a port of this host (loopback), or of a peer with a cable that is
-// up. The aggregate port uses any cable to the peer, one per queue pair; a cable's port uses that cable only.
+// An address is a LID or, with a GRH, a GID, of a port of this host (loopback), or of a peer with a
+// cable that is up. The aggregate port uses any cable to the peer, one per queue pair; a cable's
+// port uses that cable only.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +26,8 @@ class Routes {
   explicit Routes(const DirectoryData& data) : data_(data) {}
 
   // `port` indexes DirectoryData::ports. `spread` picks one of several cables to the same peer.
-  [[nodiscard]] std::optional<Route> resolve(uint8_t port, const AddressVector& address, uint32_t spread) const;
+  [[nodiscard]] std::optional<Route> resolve(uint8_t port, const AddressVector& address,
+                                             uint32_t spread) const;
 
   // Does the port have a cable that is up?
   [[nodiscard]] bool port_active(uint8_t port) const noexcept;
@@ -39,7 +42,8 @@ class Routes {
   };
   [[nodiscard]] Target find(const AddressVector& address) const noexcept;
   [[nodiscard]] Target only_peer(uint8_t port) const noexcept;
-  [[nodiscard]] int choose_cable(const PortEntry& from, const Target& target, uint32_t spread) const noexcept;
+  [[nodiscard]] int choose_cable(const PortEntry& from, const Target& target,
+                                 uint32_t spread) const noexcept;
 
   const DirectoryData& data_;
 };

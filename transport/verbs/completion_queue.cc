@@ -10,7 +10,8 @@ namespace {
 uint32_t ring_size(uint32_t entries) { return std::bit_ceil(std::max(entries, 1u)); }
 }  // namespace
 
-CompletionQueue::CompletionQueue(uint32_t entries, void* user) : ring_(ring_size(entries)), user_(user) {}
+CompletionQueue::CompletionQueue(uint32_t entries, void* user)
+    : ring_(ring_size(entries)), user_(user) {}
 
 bool CompletionQueue::push(const Wc& wc, const SlotRelease& release, const void* owner) noexcept {
   if (queued() == entries()) {

@@ -1,9 +1,9 @@
 // CompletionQueue: a ring of work completions with the notification rules of verbs.
 //
-// A completion keeps the queue slot of its work request until it is polled (verbs: slots come back by
-// completion processing), so an entry carries the counter to advance then. Overflow is never silent: the
-// first lost completion marks the queue as broken for good.
-// Threads: none of its own; device/ holds the endpoint's lock around every call.
+// A completion keeps the queue slot of its work request until it is polled (verbs: slots come back
+// by completion processing), so an entry carries the counter to advance then. Overflow is never
+// silent: the first lost completion marks the queue as broken for good. Threads: none of its own;
+// device/ holds the endpoint's lock around every call.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +43,8 @@ class CompletionQueue {
   [[nodiscard]] bool overflowed() const noexcept { return overflowed_; }
   [[nodiscard]] void* user() const noexcept { return user_; }
 
-  uint32_t users = 0;                  // queue pairs attached
-  bool notify_queued = false;          // engine: stands in the list of queues with an event to deliver
+  uint32_t users = 0;          // queue pairs attached
+  bool notify_queued = false;  // engine: stands in the list of queues with an event to deliver
   CompletionQueue* notify_next = nullptr;
 
  private:

@@ -61,8 +61,8 @@ void MrTable::erase(uint32_t key) noexcept {
   }
 }
 
-std::byte* MrTable::translate(uint32_t key, const ProtectionDomain* pd, uint64_t va, uint64_t length,
-                              uint32_t access, KeyError& why) const noexcept {
+std::byte* MrTable::translate(uint32_t key, const ProtectionDomain* pd, uint64_t va,
+                              uint64_t length, uint32_t access, KeyError& why) const noexcept {
   const MemoryRegion* region = find(key);
   why = KeyError::kNone;
   if (region == nullptr) {
@@ -71,7 +71,8 @@ std::byte* MrTable::translate(uint32_t key, const ProtectionDomain* pd, uint64_t
     why = KeyError::kWrongPd;
   } else if ((region->access & access) != access) {
     why = KeyError::kNoAccess;
-  } else if (va < region->iova || length > region->length || va - region->iova > region->length - length) {
+  } else if (va < region->iova || length > region->length ||
+             va - region->iova > region->length - length) {
     why = KeyError::kOutOfRange;
   }
   return why == KeyError::kNone ? region->base + (va - region->iova) : nullptr;

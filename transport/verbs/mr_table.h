@@ -1,8 +1,9 @@
 // Protection domains, memory regions and the table that finds a region by its key.
 //
-// Keys are 32 random bits (lkey == rkey), so a guess hits a region with probability 2^-32 times their number.
-// Every access, local or remote, is checked for key, protection domain, right and range, in this order,
-// and again for each packet: a region may be deregistered between two packets of one message.
+// Keys are 32 random bits (lkey == rkey), so a guess hits a region with probability 2^-32 times
+// their number. Every access, local or remote, is checked for key, protection domain, right and
+// range, in this order, and again for each packet: a region may be deregistered between two packets
+// of one message.
 #pragma once
 
 #include <cstddef>
@@ -21,9 +22,9 @@ struct ProtectionDomain {
 
 struct MemoryRegion {
   uint32_t key = 0;
-  uint32_t access = 0;         // AccessFlags
+  uint32_t access = 0;  // AccessFlags
   ProtectionDomain* pd = nullptr;
-  uint64_t iova = 0;           // the address that work requests and peers use for `base`
+  uint64_t iova = 0;  // the address that work requests and peers use for `base`
   uint64_t length = 0;
   std::byte* base = nullptr;
 };
@@ -40,8 +41,8 @@ class MrTable {
   [[nodiscard]] const MemoryRegion* find(uint32_t key) const noexcept;
 
   // The memory behind [va, va + length) of a region, or nullptr and why.
-  std::byte* translate(uint32_t key, const ProtectionDomain* pd, uint64_t va, uint64_t length, uint32_t access,
-                       KeyError& why) const noexcept;
+  std::byte* translate(uint32_t key, const ProtectionDomain* pd, uint64_t va, uint64_t length,
+                       uint32_t access, KeyError& why) const noexcept;
 
   [[nodiscard]] size_t size() const noexcept { return count_; }
 

@@ -25,13 +25,15 @@ constexpr uint32_t kRtsRc = kQpSqPsn | kQpTimeout | kQpRetryCnt | kQpRnrRetry | 
 constexpr uint32_t kLiveUc = kQpAccessFlags | kQpPathMigState;
 constexpr uint32_t kLiveRc = kLiveUc | kQpMinRnrTimer;
 constexpr uint32_t kSqdUc = kQpAv | kQpAccessFlags | kQpPkeyIndex | kQpPathMigState;
-constexpr uint32_t kSqdRc = kSqdUc | kQpPort | kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic |
-                            kQpMaxDestRdAtomic | kQpMinRnrTimer;
+constexpr uint32_t kSqdRc = kSqdUc | kQpPort | kQpTimeout | kQpRetryCnt | kQpRnrRetry |
+                            kQpMaxQpRdAtomic | kQpMaxDestRdAtomic | kQpMinRnrTimer;
 
 constexpr Edge kEdges[] = {
     {kReset, kInit, {kInitConnected, kInitConnected, kInitDatagram}, {0, 0, 0}},
     {kInit, kInit, {0, 0, 0}, {kInitConnected, kInitConnected, kInitDatagram}},
-    {kInit, kRtr, {kRtrRc, kRtrUc, 0},
+    {kInit,
+     kRtr,
+     {kRtrRc, kRtrUc, 0},
      {kQpAccessFlags | kQpPkeyIndex, kQpAccessFlags | kQpPkeyIndex, kQpPkeyIndex | kQpQkey}},
     {kRtr, kRts, {kRtsRc, kQpSqPsn, kQpSqPsn}, {kLiveRc, kLiveUc, kQpQkey}},
     {kRts, kRts, {0, 0, 0}, {kLiveRc, kLiveUc, kQpQkey}},
@@ -41,9 +43,7 @@ constexpr Edge kEdges[] = {
     {kSqe, kRts, {kNoEdge, 0, 0}, {0, kQpAccessFlags, kQpQkey}},
 };
 
-int service(QpType type) noexcept {
-  return type == QpType::kRc ? 0 : type == QpType::kUc ? 1 : 2;
-}
+int service(QpType type) noexcept { return type == QpType::kRc ? 0 : type == QpType::kUc ? 1 : 2; }
 
 const Edge* find_edge(QpState from, QpState to) noexcept {
   for (const Edge& edge : kEdges) {
@@ -60,7 +60,8 @@ Status check_edge(QpType type, QpState from, QpState to, uint32_t mask) noexcept
     return given == 0 ? Status() : invalid("no attribute but the state may be given here");
   }
   const Edge* edge = find_edge(from, to);
-  if (edge == nullptr || edge->required[service(type)] == kNoEdge) return invalid("no such state transition");
+  if (edge == nullptr || edge->required[service(type)] == kNoEdge)
+    return invalid("no such state transition");
   const uint32_t required = edge->required[service(type)];
   if ((given & required) != required) return invalid("a required attribute is missing");
   if ((given & ~(required | edge->optional[service(type)])) != 0) {
@@ -71,8 +72,8 @@ Status check_edge(QpType type, QpState from, QpState to, uint32_t mask) noexcept
 
 struct Bound {
   uint32_t mask;
-  uint32_t QpAttr::* wide;
-  uint8_t QpAttr::* narrow;
+  uint32_t QpAttr::*wide;
+  uint8_t QpAttr::*narrow;
   uint32_t least;
   uint32_t most;
   const char* text;
@@ -85,7 +86,8 @@ constexpr Bound kBounds[] = {
     {kQpRetryCnt, nullptr, &QpAttr::retry_cnt, 0, 7, "retry count above 7"},
     {kQpRnrRetry, nullptr, &QpAttr::rnr_retry, 0, 7, "RNR retry count above 7"},
     {kQpMinRnrTimer, nullptr, &QpAttr::min_rnr_timer, 0, 31, "RNR timer above 31"},
-    {kQpMaxQpRdAtomic, nullptr, &QpAttr::max_rd_atomic, 0, limits::kMaxRdAtomic, "max_rd_atomic above the limit"},
+    {kQpMaxQpRdAtomic, nullptr, &QpAttr::max_rd_atomic, 0, limits::kMaxRdAtomic,
+     "max_rd_atomic above the limit"},
     {kQpMaxDestRdAtomic, nullptr, &QpAttr::max_dest_rd_atomic, 0, limits::kMaxRdAtomic,
      "max_dest_rd_atomic above the limit"},
     {kQpDestQpn, &QpAttr::dest_qpn, nullptr, 0, 0xffffff, "destination QPN has more than 24 bits"},
@@ -98,7 +100,8 @@ Status check_values(const QpAttr& attr, uint32_t mask) noexcept {
     if (value < bound.least || value > bound.most) return invalid(bound.text);
   }
   if ((mask & kQpPkeyIndex) != 0 && attr.pkey_index != 0) return invalid("P_Key index is not 0");
-  if ((mask & kQpAv) != 0 && attr.av.port_num > 1) return invalid("port of the address vector is not 1");
+  if ((mask & kQpAv) != 0 && attr.av.port_num > 1)
+    return invalid("port of the address vector is not 1");
   if ((mask & kQpAv) != 0 && attr.av.is_global && attr.av.sgid_index >= limits::kGidTableLen) {
     return invalid("no such GID index");
   }
@@ -112,8 +115,10 @@ QpState target_state(QpState current, const QpAttr& attr, uint32_t mask) noexcep
 }
 
 Status check_modify(QpType type, QpState current, const QpAttr& attr, uint32_t mask) noexcept {
-  if ((mask & kQpCurState) != 0 && attr.cur_qp_state != current) return invalid("current state is another");
-  if (Status status = check_edge(type, current, target_state(current, attr, mask), mask); !status) return status;
+  if ((mask & kQpCurState) != 0 && attr.cur_qp_state != current)
+    return invalid("current state is another");
+  if (Status status = check_edge(type, current, target_state(current, attr, mask), mask); !status)
+    return status;
   return check_values(attr, mask);
 }
 

@@ -16,7 +16,8 @@ bool RecvQueue::post(const RecvWr& wr) noexcept {
   if (tail_ - released_ >= capacity_) return false;
   const uint32_t slot = tail_++ & mask_;
   slots_[slot] = {wr.wr_id, wr.num_sge};
-  std::copy_n(wr.sg_list, wr.num_sge, sges_.begin() + static_cast<ptrdiff_t>(size_t{slot} * max_sge_));
+  std::copy_n(wr.sg_list, wr.num_sge,
+              sges_.begin() + static_cast<ptrdiff_t>(size_t{slot} * max_sge_));
   return true;
 }
 

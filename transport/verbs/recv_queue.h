@@ -1,7 +1,8 @@
 // RecvQueue: posted receives, of one queue pair or shared (SRQ), in post order.
 //
-// take() copies the oldest receive out, because the message that fills it may outlive its turn in the ring.
-// A queue pair's slot stays taken until the completion is polled; a shared queue's is free at once.
+// take() copies the oldest receive out, because the message that fills it may outlive its turn in
+// the ring. A queue pair's slot stays taken until the completion is polled; a shared queue's is
+// free at once.
 #pragma once
 
 #include <cstdint>
@@ -18,9 +19,9 @@ struct ProtectionDomain;
 struct RecvWqe {
   uint64_t wr_id = 0;
   uint32_t num_sge = 0;
-  uint64_t capacity = 0;      // bytes of all SGEs
-  uint32_t index = 0;         // in its queue
-  std::vector<Sge> sges;      // sized once, for the largest receive
+  uint64_t capacity = 0;  // bytes of all SGEs
+  uint32_t index = 0;     // in its queue
+  std::vector<Sge> sges;  // sized once, for the largest receive
 };
 
 class RecvQueue {
@@ -64,7 +65,7 @@ struct SharedReceiveQueue {
 
   ProtectionDomain* pd;
   RecvQueue queue;
-  uint32_t limit = 0;   // armed when not 0: an event once fewer are posted
+  uint32_t limit = 0;  // armed when not 0: an event once fewer are posted
   uint32_t number = 0;
   uint32_t users = 0;     // queue pairs attached
   uint32_t uc_users = 0;  // those of them that are UC

@@ -25,21 +25,21 @@ struct SendWqe {
   uint32_t imm_be = 0;
   uint32_t length = 0;
   uint32_t num_sge = 0;
-  uint32_t remote_qpn = 0;      // UD
-  uint32_t remote_qkey = 0;     // UD
+  uint32_t remote_qpn = 0;   // UD
+  uint32_t remote_qkey = 0;  // UD
   WrOpcode opcode = WrOpcode::kSend;
   bool signaled = false;
   bool fence = false;
   bool solicited = false;
   bool is_inline = false;
   // Set by the requester:
-  bool started = false;         // PSNs are assigned
-  bool done = false;            // READ or atomic: the whole answer has arrived
-  bool restarted = false;       // READ: was asked for again from its middle
+  bool started = false;    // PSNs are assigned
+  bool done = false;       // READ or atomic: the whole answer has arrived
+  bool restarted = false;  // READ: was asked for again from its middle
   uint32_t first_psn = 0;
-  uint32_t psn_count = 0;       // READ: of the responses
-  uint32_t ssn = 0;             // send sequence number of the message (IBA 9.7.7.2.1)
-  uint32_t read_packets = 0;    // READ: responses received in order
+  uint32_t psn_count = 0;     // READ: of the responses
+  uint32_t ssn = 0;           // send sequence number of the message (IBA 9.7.7.2.1)
+  uint32_t read_packets = 0;  // READ: responses received in order
 
   [[nodiscard]] bool is_read() const noexcept { return opcode == WrOpcode::kRdmaRead; }
   [[nodiscard]] bool is_atomic() const noexcept {
@@ -52,7 +52,9 @@ struct SendWqe {
   [[nodiscard]] bool is_write() const noexcept {
     return opcode == WrOpcode::kRdmaWrite || opcode == WrOpcode::kRdmaWriteImm;
   }
-  [[nodiscard]] bool consumes_receive() const noexcept { return !wants_answer() && opcode != WrOpcode::kRdmaWrite; }
+  [[nodiscard]] bool consumes_receive() const noexcept {
+    return !wants_answer() && opcode != WrOpcode::kRdmaWrite;
+  }
 };
 
 class SendQueue {
