@@ -192,6 +192,23 @@ inline const Sge* to_sges(const ibv_sge* list) noexcept {
   return reinterpret_cast<const Sge*>(list);
 }
 
+// Posts a chain of receives to a QP or SRQ; stops at the first that is refused and says which.
+template <typename Queue>
+int post_receives(Queue& queue, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
+  for (; wr != nullptr; wr = wr->next) {
+    const Status status = wr->num_sge < 0
+                              ? Status(EINVAL)
+                              : queue.post_recv({.wr_id = wr->wr_id,
+                                                 .sg_list = to_sges(wr->sg_list),
+                                                 .num_sge = static_cast<uint32_t>(wr->num_sge)});
+    if (!status) {
+      *bad = wr;
+      return status.code();
+    }
+  }
+  return 0;
+}
+
 // The operations that verbs.h calls through function pointers; context.cc puts them into each
 // context.
 int poll_cq(ibv_cq* cq, int count, ibv_wc* out) noexcept;                      // cq.cc

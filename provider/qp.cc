@@ -195,19 +195,7 @@ int post_send(ibv_qp* ibv_qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept {
 }
 
 int post_recv(ibv_qp* ibv_qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
-  tbt::Qp& impl = *ours(ibv_qp).impl;
-  for (; wr != nullptr; wr = wr->next) {
-    const Status status = wr->num_sge < 0
-                              ? Status(EINVAL)
-                              : impl.post_recv({.wr_id = wr->wr_id,
-                                                .sg_list = to_sges(wr->sg_list),
-                                                .num_sge = static_cast<uint32_t>(wr->num_sge)});
-    if (!status) {
-      *bad = wr;
-      return status.code();
-    }
-  }
-  return 0;
+  return post_receives(*ours(ibv_qp).impl, wr, bad);
 }
 
 ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept {

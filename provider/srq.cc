@@ -8,19 +8,7 @@
 namespace tbt::provider {
 
 int post_srq_recv(ibv_srq* srq, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
-  tbt::Srq& impl = *ours(srq).impl;
-  for (; wr != nullptr; wr = wr->next) {
-    const Status status = wr->num_sge < 0
-                              ? Status(EINVAL)
-                              : impl.post_recv({.wr_id = wr->wr_id,
-                                                .sg_list = to_sges(wr->sg_list),
-                                                .num_sge = static_cast<uint32_t>(wr->num_sge)});
-    if (!status) {
-      *bad = wr;
-      return status.code();
-    }
-  }
-  return 0;
+  return post_receives(*ours(srq).impl, wr, bad);
 }
 
 ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcept {

@@ -88,6 +88,7 @@ class Process final : private engine::Router {
   bool rails_pending() const noexcept;
   bool arm_rails() noexcept;
   bool application_quiet(Instant now) const noexcept;
+  bool transmit_waits() const noexcept;
   Instant advance_rails(Instant now) noexcept;
 
   void run_thread();

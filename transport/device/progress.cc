@@ -1,6 +1,7 @@
 // The progress thread of Process: when it works, dozes and sleeps (see process.h).
 #include <sched.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,8 +20,12 @@ constexpr int64_t kApplicationBusyNs = 1000 * 1000;
 constexpr int64_t kSpinNs = 10 * 1000;  // with the processor to itself
 constexpr int64_t kShortSpinNs = 1000;  // beside an application that may share the processor
 constexpr int64_t kSleepMostNs = 500 * 1000 * 1000;
-constexpr int64_t kBlockedNs = 200 * 1000;  // a full ring sends no interrupt when it drains
-constexpr uint64_t kTurnNs = 100 * 1000;    // the shortest that the kernel takes
+// A full ring sends no interrupt when it drains: it is watched for a while, then looked at now and
+// then.
+constexpr int64_t kBlockedSpinNs = 100 * 1000;
+constexpr int64_t kBlockedNs = 50 * 1000;
+constexpr unsigned long kTimerSlackNs = 1000;  // the default would double such a sleep
+constexpr uint64_t kTurnNs = 100 * 1000;       // the shortest that the kernel takes
 constexpr int kRelaxesPerLook = 32;
 // So many wakes in a row for nothing, and the application does well without the thread. An
 // application that proves that wrong soon after gets more patience each time.
@@ -93,12 +98,18 @@ void Process::application_posted(Instant now) noexcept {
   application_seen_.store(now.ns, std::memory_order_relaxed);
   if (!asleep_.load(std::memory_order_acquire)) return;
   // Has it gone to sleep for longer than what was just posted can wait?
-  bool left = false;
-  for (uint32_t i = 0; i < attachment_->rails.size(); ++i) left |= endpoint_->has_transmit(i);
-  if (!left && endpoint_->next_deadline() >= asleep_until_) return;
+  if (!transmit_waits() && endpoint_->next_deadline() >= asleep_until_) return;
   rail::Slot& slot = memory_.slot(attachment_->slot);
   slot.wake.fetch_add(1);
   sys::futex_wake_all(&slot.wake);
+}
+
+// Packets are ready and a ring is full.
+bool Process::transmit_waits() const noexcept {
+  for (uint32_t i = 0; i < attachment_->rails.size(); ++i) {
+    if (endpoint_->has_transmit(i)) return true;
+  }
+  return false;
 }
 
 bool Process::application_quiet(Instant now) const noexcept {
@@ -131,9 +142,7 @@ void Process::sleep_on_slot(Instant now) {
     work = !arm_rails() || fabric::directory_generation(memory_) != generation_ || stop_;
     const Instant due = std::min(endpoint_->next_deadline(), advance_rails(now));
     timeout = std::min(timeout, (due - now).ns);
-    for (uint32_t i = 0; i < attachment_->rails.size(); ++i) {
-      if (endpoint_->has_transmit(i)) timeout = std::min(timeout, kBlockedNs);
-    }
+    if (transmit_waits()) timeout = std::min(timeout, kBlockedNs);
     asleep_until_ = now + Duration{timeout};
   }
   if (!work && timeout > 0) {
@@ -148,12 +157,13 @@ void Process::sleep_on_slot(Instant now) {
 bool Process::work_until_idle() {
   bool any = false;
   Instant idle_since = now();
-  const Duration spin{application_quiet(idle_since) ? kSpinNs : kShortSpinNs};
-  for (Instant at = idle_since; !stop_ && at - idle_since < spin; at = now()) {
+  Duration spin{};
+  for (Instant at = idle_since; !stop_ && at - idle_since <= spin; at = now()) {
     bool worked = false;
     {
       const Guard hold = guard();
       worked = step(at);
+      spin.ns = transmit_waits() ? kBlockedSpinNs : application_quiet(at) ? kSpinNs : kShortSpinNs;
     }
     any |= worked;
     if (worked) {
@@ -189,6 +199,7 @@ bool Process::watch_application() {
 
 void Process::run_thread() {
   ask_for_short_turns();
+  ::prctl(PR_SET_TIMERSLACK, kTimerSlackNs, 0, 0, 0);
   while (!stop_) {
     if (watch_application()) serve();
   }
