@@ -345,7 +345,8 @@ class Run(Fabric):
 
     def test_arguments_environment_and_exit_code_are_the_programs(self):
         script = 'echo "$TBT_SOCKET|$LD_LIBRARY_PATH|$*"'
-        out = self.good("run", "--host", 1, "--", "sh", "-c", script, "-", "--a", "--", "-b", env={"LD_LIBRARY_PATH": "/x"})
+        out = self.good("run", "--host", 1, "--", "sh", "-c", script, "-", "--a", "--", "-b",
+                        env={"LD_LIBRARY_PATH": "/x"})
         socket_path, libraries, words = out.strip().split("|")
         self.assertEqual(socket_path, str(self.file("host1.sock")))
         self.assertTrue((pathlib.Path(libraries.split(":")[0]) / "libibverbs.so.1").exists())
