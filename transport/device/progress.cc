@@ -98,7 +98,9 @@ void Process::application_posted(Instant now) noexcept {
   application_seen_.store(now.ns, std::memory_order_relaxed);
   if (!asleep_.load(std::memory_order_acquire)) return;
   // Has it gone to sleep for longer than what was just posted can wait?
-  if (!transmit_waits() && endpoint_->next_deadline() >= asleep_until_) return;
+  Instant due = endpoint_->next_deadline();
+  if (transmit_waits()) due = std::min(due, now + Duration{kApplicationBusyNs});
+  if (due >= asleep_until_) return;
   rail::Slot& slot = memory_.slot(attachment_->slot);
   slot.wake.fetch_add(1);
   sys::futex_wake_all(&slot.wake);
@@ -142,7 +144,9 @@ void Process::sleep_on_slot(Instant now) {
     work = !arm_rails() || fabric::directory_generation(memory_) != generation_ || stop_;
     const Instant due = std::min(endpoint_->next_deadline(), advance_rails(now));
     timeout = std::min(timeout, (due - now).ns);
-    if (transmit_waits()) timeout = std::min(timeout, kBlockedNs);
+    if (transmit_waits()) {
+      timeout = std::min(timeout, application_quiet(now) ? kBlockedNs : kApplicationBusyNs);
+    }
     asleep_until_ = now + Duration{timeout};
   }
   if (!work && timeout > 0) {
@@ -163,7 +167,7 @@ bool Process::work_until_idle() {
     {
       const Guard hold = guard();
       worked = step(at);
-      spin.ns = transmit_waits() ? kBlockedSpinNs : application_quiet(at) ? kSpinNs : kShortSpinNs;
+      spin.ns = !application_quiet(at) ? kShortSpinNs : transmit_waits() ? kBlockedSpinNs : kSpinNs;
     }
     any |= worked;
     if (worked) {
