@@ -208,6 +208,8 @@ TEST(PeerGone, TheLastRouteGoneIsALinkError) {
   EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorLinkDown);
 }
 
+constexpr Duration kGrace = Options{}.farewell_grace;
+
 wire::PacketHeaders farewell_of(const Harness& h, uint32_t from) {
   auto reset = h.from_peer(Opcode::kQpReset, 0);
   reset.src_qp = from;
@@ -219,10 +221,10 @@ TEST(PeerGone, AfterAFarewellWhatIsOutFailsWhenTheGraceIsOver) {
   h.post(WrOpcode::kSend, 1, 0, 8);
   h.expect_packet(Opcode::kRcSendOnly);
   h.receive(farewell_of(h, kPeerQpn + 1));  // somebody else's
-  h.pass(Duration::from_ms(90));
+  h.pass(kGrace + Duration::from_ms(10));
   h.expect_no_completion();
   h.receive(farewell_of(h, kPeerQpn));
-  h.pass(Duration::from_ms(70));
+  h.pass(kGrace - Duration::from_ms(10));
   h.expect_no_completion();
   h.pass(Duration::from_ms(20));
   EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorPeerProcess);
@@ -234,7 +236,7 @@ TEST(PeerGone, AnAcknowledgeThatCameBeforeTheFarewellStillCounts) {
   h.expect_packet(Opcode::kRcSendOnly);
   h.receive_ack(kSqPsn);
   h.receive(farewell_of(h, kPeerQpn));
-  h.pass(Duration::from_ms(200));
+  h.pass(kGrace * 2);
   h.expect_completion();
   h.expect_no_completion();
 }
@@ -244,7 +246,7 @@ TEST(PeerGone, ASendAfterTheFarewellFailsAfterTheGrace) {
   h.receive(farewell_of(h, kPeerQpn));
   h.post(WrOpcode::kSend, 1, 0, 8);
   h.expect_packet(Opcode::kRcSendOnly);
-  h.pass(Duration::from_ms(90));
+  h.pass(kGrace + Duration::from_ms(10));
   h.expect_completion(WcStatus::kRetryExc);
 }
 
@@ -255,7 +257,7 @@ TEST(PeerGone, AProcessThatEndsAfterItsFarewellLeavesTheGraceToo) {
   const uint16_t lids[] = {kPeerLid};
   h.endpoint->handle_process_gone(h.now, {lids, 2, 0, 100});
   h.expect_no_completion();
-  h.pass(Duration::from_ms(90));
+  h.pass(kGrace + Duration::from_ms(10));
   EXPECT_EQ(h.expect_completion(WcStatus::kWrFlush).wr_id, 10u);
   h.expect_event(AsyncEventType::kQpFatal);
 }
@@ -265,7 +267,7 @@ TEST(PeerGone, AWaitingUcSenderFailsAfterTheFarewell) {
   h.post(WrOpcode::kSend, 1, 0, 8);
   h.expect_packet(Opcode::kUcCreditRequest);
   h.receive(farewell_of(h, kPeerQpn));
-  h.pass(Duration::from_ms(90));
+  h.pass(kGrace + Duration::from_ms(10));
   h.expect_completion(WcStatus::kRetryExc);
 }
 

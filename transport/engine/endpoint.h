@@ -52,7 +52,7 @@ struct Options {
   // A peer that destroys its queue pair in good order has acknowledged what it took; what was still
   // on its way is lost, as on any wire. The application gets so long to come to its own end before
   // that is an error.
-  Duration farewell_grace = Duration::from_ms(80);
+  Duration farewell_grace = Duration::from_ms(500);
 };
 
 // Where the fabric's knowledge comes in: a pure lookup.
