@@ -19,6 +19,7 @@ std::optional<verbs::Path> Harness::resolve(uint8_t, const AddressVector& addres
 Harness::Harness(const Setup& setup) {
   Options options;
   options.uc_drop = setup.uc_drop;
+  options.go_back_n = setup.go_back_n;
   endpoint = std::make_unique<Endpoint>(options, static_cast<const Router&>(*this), Rng(1));
   const uint32_t all =
       kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;

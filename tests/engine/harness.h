@@ -44,6 +44,7 @@ struct Setup {
   uint32_t sq_psn = kSqPsn;
   bool with_srq = false;
   bool uc_drop = false;
+  bool go_back_n = false;
   QpCaps caps{16, 16, 4, 4, 64};
 };
 

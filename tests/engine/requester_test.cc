@@ -74,7 +74,7 @@ TEST(Requester, GoesBackOnASequenceNak) {
 }
 
 TEST(Requester, RepeatsOnTimeoutAndFailsAfterRetryCntOfThem) {
-  Harness h;  // retry_cnt 2, 4.2 ms
+  Harness h({.go_back_n = true});  // retry_cnt 2, 4.2 ms
   h.post(WrOpcode::kSend, 5, 0, 8);
   h.post(WrOpcode::kSend, 6, 0, 8);
   h.expect_packet(Opcode::kRcSendOnly);
@@ -129,7 +129,7 @@ TEST(Requester, ProgressRestoresTheRetries) {
 }
 
 TEST(Requester, TimeoutZeroWaitsForEver) {
-  Harness h({.timeout = 0});
+  Harness h({.timeout = 0, .go_back_n = true});
   h.post(WrOpcode::kSend, 1, 0, 8);
   h.expect_packet(Opcode::kRcSendOnly);
   EXPECT_TRUE(h.endpoint->next_deadline().is_never());
@@ -232,7 +232,7 @@ TEST(Requester, ReadIsOneRequestAndScattersItsResponses) {
 }
 
 TEST(Requester, AsksOnlyForTheMissingTailOfARead) {
-  Harness h;
+  Harness h({.go_back_n = true});
   h.post(WrOpcode::kRdmaRead, 3, 0, 600);
   h.expect_packet(Opcode::kRcReadRequest);
   h.receive(h.from_peer(Opcode::kRcReadResponseFirst, kSqPsn), bytes(kMtu));

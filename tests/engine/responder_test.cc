@@ -48,7 +48,7 @@ TEST(Responder, DuplicateSendIsAcknowledgedNotReapplied) {
 }
 
 TEST(Responder, OneNakPerGap) {
-  Harness h;
+  Harness h({.go_back_n = true});
   for (uint64_t i = 0; i < 4; ++i) h.post_recv(i, 0, 64);
   h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 1), bytes(8));
   h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 2), bytes(8));

@@ -111,7 +111,8 @@ std::string expected_extensions(const Packet& p) {
   line += flags & kOpAtomicEth ? "1230066625199609624," : ",";
   line += flags & kOpAtomicAckEth ? "2387509390608836392," : ",";
   line += flags & kOpDeth ? "0x00654321," : ",";
-  line += flags & kOpAeth ? "43981," : ",";
+  const bool aeth = (flags & kOpAeth) != 0 && (flags & kOpControl) == 0;  // not in our opcodes
+  line += aeth ? "43981," : ",";
   line += flags & kOpImm ? "31323334," : ",";
   if (p.grh) line += "773615";
   return line;

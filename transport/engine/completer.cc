@@ -26,8 +26,10 @@ uint32_t credits_of(uint8_t code) noexcept {
   return code % 2 == 0 ? power : power + power / 2;
 }
 
-void progress(Core& core, QueuePair& qp) noexcept {
+void progress(Core& core, QueuePair& qp, uint32_t before) noexcept {
   RequesterState& req = qp.req;
+  forget_sacked(req, before, req.una_psn);
+  note_progress(core, qp, static_cast<uint32_t>(psn_diff(req.una_psn, before)));
   req.retries_left = qp.attr.retry_cnt;
   req.rnr_retries_left = qp.attr.rnr_retry;
   req.rewound = false;
@@ -35,8 +37,9 @@ void progress(Core& core, QueuePair& qp) noexcept {
   if (psn_diff(req.una_psn, req.send_psn) > 0) {
     req.send_psn = req.una_psn;
     req.cursor = qp.sq.head;
+    if (req.repairing && psn_diff(req.una_psn, req.repair_end) >= 0) resume_fresh(qp);
   }
-  req.ack_deadline = Instant::never();
+  req.ack_deadline = req.probe_deadline = Instant::never();
   if (has_outstanding(qp)) arm_ack_timer(core, qp);
   core.make_ready(qp);
 }
@@ -74,7 +77,7 @@ bool acknowledge(Core& core, QueuePair& qp, uint32_t end) {
     }
     complete_oldest(core, qp, wqe);
   }
-  if (req.una_psn != before) progress(core, qp);
+  if (req.una_psn != before) progress(core, qp, before);
   return complete;
 }
 
@@ -104,7 +107,7 @@ void handle_rnr(Core& core, QueuePair& qp, uint8_t code) {
   }
   ++core.stats.rnr_waits;
   req.rnr_waiting = true;
-  req.ack_deadline = Instant::never();  // C-092: waiting is not silence
+  req.ack_deadline = req.probe_deadline = Instant::never();  // C-092: waiting is not silence
   req.rnr_deadline = core.now + Duration::from_us(int64_t{kRnrTimer[code]} * 10);
   core.deadlines.update(qp);
 }
@@ -175,31 +178,70 @@ void finish_answer(Core& core, QueuePair& qp, SendWqe& wqe) {
 
 bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::PacketHeaders& headers,
                         size_t bytes) {
-  // Once a part was asked for again, responses of the old run and of the new one may both be on
-  // their way.
-  const bool start = headers.is(wire::kOpStart);
-  const bool start_fits = start ? wqe.read_packets == 0 || wqe.restarted : wqe.read_packets != 0;
-  const bool last = wqe.read_packets + 1 == wqe.psn_count;
-  const size_t due = last ? wqe.length - wqe.read_packets * qp.mtu : qp.mtu;
-  return start_fits && headers.is(wire::kOpEnd) == last && bytes == due;
+  const uint32_t index = psn_add(headers.psn, 0u - wqe.first_psn);
+  const bool last = index + 1 == wqe.psn_count;
+  const size_t due = last ? wqe.length - index * qp.mtu : qp.mtu;
+  if (bytes != due) return false;
+  // Once a part was asked for again, responses of several runs may be on their way.
+  if (wqe.restarted) return true;
+  return headers.is(wire::kOpStart) == (index == 0) && headers.is(wire::kOpEnd) == last;
+}
+
+bool place_answer(Core& core, QueuePair& qp, uint32_t at, const wire::PacketHeaders& headers,
+                  std::span<const std::byte> payload) {
+  const SendWqe& wqe = qp.sq.at(at);
+  if (!wqe.is_read() || !read_response_fits(qp, wqe, headers, payload.size())) {
+    fail_send(core, qp, WcStatus::kBadResp, kVendorBadResponse);
+    return false;
+  }
+  const uint64_t offset = uint64_t{psn_add(headers.psn, 0u - wqe.first_psn)} * qp.mtu;
+  if (scatter(core, qp.pd, qp.sq.sges(at).first(wqe.num_sge), offset, payload)) return true;
+  fail_send(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  return false;
+}
+
+// One response more is in place; those that came early may follow it.
+void advance_read(Core& core, QueuePair& qp) {
+  RequesterState& req = qp.req;
+  do {
+    SendWqe& wqe = qp.sq.at(qp.sq.head);
+    req.una_psn = psn_add(req.una_psn, 1);
+    --req.read_psns;
+    if (++wqe.read_packets == wqe.psn_count) finish_answer(core, qp, wqe);
+  } while (!qp.sq.empty() && qp.sq.at(qp.sq.head).started && qp.sq.at(qp.sq.head).is_read() &&
+           req.una_psn != req.sent_end && sacked(qp, req.una_psn));
+}
+
+// A response after a gap: it goes where it belongs, and what is missing is asked for again.
+void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
+                  std::span<const std::byte> payload) {
+  if (core.options.go_back_n) return go_back(core, qp);
+  const RequesterState& req = qp.req;
+  uint32_t at = qp.sq.head;
+  while (at != qp.sq.tail && qp.sq.at(at).started) {
+    const SendWqe& wqe = qp.sq.at(at);
+    if (psn_diff(headers.psn, psn_add(wqe.first_psn, wqe.psn_count)) < 0) break;
+    ++at;
+  }
+  if (at == qp.sq.tail || !qp.sq.at(at).started) return;
+  if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
+    if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
+    if (!place_answer(core, qp, at, headers, payload)) return;
+    mark_answer(qp.req, headers.psn);
+  }
+  repair(core, qp, psn_add(headers.psn, 1));
 }
 
 void handle_read_response(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
                           std::span<const std::byte> payload) {
-  SendWqe* wqe = awaited(core, qp, headers.psn);
-  if (wqe == nullptr) return;
-  if (!wqe->is_read() || !read_response_fits(qp, *wqe, headers, payload.size())) {
-    return fail_send(core, qp, WcStatus::kBadResp, kVendorBadResponse);
-  }
-  const uint64_t offset = uint64_t{wqe->read_packets} * qp.mtu;
-  if (!scatter(core, qp.pd, qp.sq.sges(qp.sq.head).first(wqe->num_sge), offset, payload)) {
-    return fail_send(core, qp, WcStatus::kLocProt, kVendorLocalKey);
-  }
-  ++wqe->read_packets;
-  --qp.req.read_psns;
-  qp.req.una_psn = psn_add(headers.psn, 1);
-  if (wqe->read_packets == wqe->psn_count) finish_answer(core, qp, *wqe);
-  progress(core, qp);
+  const RequesterState& req = qp.req;
+  if (psn_diff(headers.psn, req.una_psn) < 0 || psn_diff(headers.psn, req.sent_end) >= 0)
+    return void(++core.stats.rx_stale_responses);
+  if (!acknowledge(core, qp, headers.psn)) return early_answer(core, qp, headers, payload);
+  if (qp.sq.empty() || req.una_psn != headers.psn || !qp.sq.at(qp.sq.head).started) return;
+  if (!place_answer(core, qp, qp.sq.head, headers, payload)) return;
+  advance_read(core, qp);
+  progress(core, qp, headers.psn);
   settle(core, qp);
 }
 
@@ -214,18 +256,19 @@ void handle_atomic_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& 
   }
   --qp.req.read_psns;
   finish_answer(core, qp, *wqe);
-  progress(core, qp);
+  progress(core, qp, headers.psn);
   settle(core, qp);
 }
 
 void handle_ack_timeout(Core& core, QueuePair& qp) {
   RequesterState& req = qp.req;
-  req.ack_deadline = Instant::never();
+  req.ack_deadline = req.probe_deadline = Instant::never();
   if (!has_outstanding(qp)) return;
   ++core.stats.timeouts;
   if (req.peer_gone) return fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
   if (req.retries_left == 0) return fail_send(core, qp, WcStatus::kRetryExc, kVendorRetryTimeout);
   --req.retries_left;
+  forget_all_sacked(req);  // a peer that lost what it had kept must not keep us from sending it
   rewind(core, qp);
   arm_ack_timer(core, qp);
 }
@@ -239,6 +282,7 @@ void arm_ack_timer(Core& core, QueuePair& qp) noexcept {
   } else if (qp.attr.timeout != 0) {  // C-090: 0 is never
     req.ack_deadline = core.now + Duration{int64_t{4096} << qp.attr.timeout};
   }
+  arm_probe(core, qp);
   core.deadlines.update(qp);
 }
 
@@ -248,7 +292,9 @@ void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet
   if (headers.is(wire::kOpRead)) return handle_read_response(core, qp, headers, payload);
   if (headers.is(wire::kOpAtomic)) return handle_atomic_answer(core, qp, headers);
   handle_ack(core, qp, headers);
-  if (qp.may_send()) settle(core, qp);
+  if (!qp.may_send()) return;
+  if (headers.is(wire::kOpControl)) handle_sack(core, qp, headers);
+  settle(core, qp);
 }
 
 void handle_requester_timers(Core& core, QueuePair& qp) {
@@ -260,6 +306,7 @@ void handle_requester_timers(Core& core, QueuePair& qp) {
     arm_ack_timer(core, qp);
   }
   if (req.ack_deadline <= core.now) handle_ack_timeout(core, qp);
+  if (req.probe_deadline <= core.now) handle_probe_timeout(core, qp);
 }
 
 }  // namespace tbt::engine

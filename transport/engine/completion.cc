@@ -73,7 +73,7 @@ void flush_receive_queue(Core& core, QueuePair& qp) {
 }
 
 void stop_requester(QueuePair& qp) noexcept {
-  qp.req.ack_deadline = Instant::never();
+  qp.req.ack_deadline = qp.req.probe_deadline = Instant::never();
   qp.req.rnr_deadline = Instant::never();
   qp.uc.request_deadline = Instant::never();
   qp.req.rnr_waiting = false;
@@ -134,6 +134,7 @@ void fail_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
 }
 
 void enter_error(Core& core, QueuePair& qp) {
+  qp.resp.early.reset();
   if (qp.state == QpState::kErr || qp.state == QpState::kReset) return;
   qp.state = QpState::kErr;
   stop_requester(qp);

@@ -23,13 +23,14 @@ namespace tbt::engine {
 
 struct Core {
   Core(const Options& opts, const Router& routes, Rng random)
-      : options(opts), router(routes), rng(random) {}
+      : options(opts), router(routes), rng(random), store(opts.early_packets) {}
 
   Options options;
   const Router& router;
   Rng rng;
   Instant now{};  // of the call in progress
   verbs::MrTable regions;
+  PacketStore store;  // before the queue pairs, which give back to it
   QpTable qps;
   std::array<ReadyList, kRailsMax> ready;
   std::array<uint32_t, kRailsMax> turn{};  // packets the front of the list has sent in its turn
@@ -114,6 +115,42 @@ void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet
                      std::span<const std::byte> payload);
 void handle_requester_timers(Core& core, QueuePair& qp);
 void arm_ack_timer(Core& core, QueuePair& qp) noexcept;
+
+// recovery.cc
+// Starts the measured timer; the ACK timer must stand already.
+void arm_probe(Core& core, QueuePair& qp) noexcept;
+// The packet `psn`, which asks for an acknowledge, is being sent: measures its round trip.
+void time_request(Core& core, QueuePair& qp, uint32_t psn) noexcept;
+void note_progress(Core& core, QueuePair& qp, uint32_t acknowledged) noexcept;
+// Something just before `highest` has arrived, and what is missing before it has not.
+void note_arrival(Core& core, QueuePair& qp, uint32_t highest) noexcept;
+void note_loss(Core& core, QueuePair& qp) noexcept;
+void handle_probe_timeout(Core& core, QueuePair& qp);
+
+// selective.cc
+// Requester: does the peer have this outstanding packet already?
+bool sacked(const QueuePair& qp, uint32_t psn) noexcept;
+// The peer expects `end` now; it expected `before`.
+void forget_sacked(RequesterState& req, uint32_t before, uint32_t end) noexcept;
+void forget_all_sacked(RequesterState& req) noexcept;
+// Before the sending goes back: remembers where it goes on afterwards.
+void keep_place(QueuePair& qp) noexcept;
+void resume_fresh(QueuePair& qp) noexcept;
+// What a SACK says of packets after the gap; its acknowledge was taken before.
+void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) noexcept;
+// An answer that came early was put where it belongs. False: it had come before, or is too early.
+bool mark_answer(RequesterState& req, uint32_t psn) noexcept;
+// Something just before `highest` has arrived: sends again what is missing before it.
+void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept;
+// How far a READ is to be asked for from send_psn on.
+uint32_t missing_end(const QueuePair& qp, const verbs::SendWqe& wqe) noexcept;
+// Steps over what the peer has, and ends the walk where it ends.
+void skip_sacked(QueuePair& qp) noexcept;
+// Responder: true if a packet after a gap is kept.
+bool keep_early(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                std::span<const std::byte> payload);
+// Makes a SACK of an acknowledge.
+void fill_sack(const QueuePair& qp, wire::PacketHeaders& headers) noexcept;
 
 // responder.cc
 void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,

@@ -70,8 +70,9 @@ void start_receiving(QueuePair& qp) {
   qp.resp.resources.assign(qp.attr.max_dest_rd_atomic, Resource{});
 }
 
-void start_sending(QueuePair& qp) noexcept {
+void start_sending(const Core& core, QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
+  req.window = core.options.window_packets;
   req.send_psn = req.next_psn = req.una_psn = req.sent_end = qp.attr.sq_psn;
   req.retries_left = qp.attr.retry_cnt;
   req.rnr_retries_left = qp.attr.rnr_retry;
@@ -145,6 +146,11 @@ void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
     if (!from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
     if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kQpReset))
       return handle_reset(core, qp, headers);
+    if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcSack)) {
+      if (qp.type != QpType::kRc) return void(++core.stats.rx_wrong_service);
+      if (!qp.may_send()) return void(++core.stats.rx_wrong_state);
+      return handle_response(core, qp, packet, payload);
+    }
     return handle_uc_control(core, qp, headers);
   }
   if (!service_fits(qp.type, headers.opcode)) return void(++core.stats.rx_wrong_service);
@@ -276,7 +282,7 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   const QpState before = std::exchange(qp.state, target);
   if (path) set_path(core, qp, *path);
   if (before == QpState::kInit && target == QpState::kRtr) start_receiving(qp);
-  if (before == QpState::kRtr && target == QpState::kRts) start_sending(qp);
+  if (before == QpState::kRtr && target == QpState::kRts) start_sending(core, qp);
   if (before == QpState::kRts && target == QpState::kSqd) {
     qp.draining = true;
     check_drained(core, qp);

@@ -5,11 +5,14 @@
 //   UcCreditState   the wait mode of UC                         (uc_credit.cc)
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "base/time.h"
+#include "engine/reorder.h"
 #include "tbt/types.h"
 #include "verbs/completion_queue.h"
 #include "verbs/mr_table.h"
@@ -42,6 +45,24 @@ struct RequesterState {
   WcStatus fail_status = WcStatus::kSuccess;
   uint32_t fail_vendor = 0;
   Instant ack_deadline = Instant::never();
+  // recovery.cc
+  int64_t srtt_ns = 0;  // round trip: smoothed mean (0: not measured yet) and mean deviation
+  int64_t rttvar_ns = 0;
+  bool timing = false;  // timed_psn was sent at timed_at, and once only
+  uint32_t timed_psn = 0;
+  Instant timed_at{};
+  uint8_t backoff = 0;        // probes in a row without an answer
+  uint32_t window = 0;        // most unacknowledged request packets now
+  uint32_t window_acked = 0;  // acknowledged since it last grew
+  Instant probe_deadline = Instant::never();
+  // selective.cc
+  std::array<uint64_t, kReorderPackets / 64> sacked{};  // by PSN modulo: the peer has it already
+  uint32_t sacked_count = 0;
+  bool repairing = false;  // the walk from an earlier PSN ends at repair_end
+  uint32_t repair_end = 0;
+  uint32_t repaired_to = 0;   // what is missing before it was sent again in this round
+  uint32_t round_mark = 0;    // sent_end when the round began
+  uint32_t fresh_cursor = 0;  // the cursor of sent_end, while send_psn is before that
   Instant rnr_deadline = Instant::never();
 };
 
@@ -51,6 +72,7 @@ struct Resource {
   uint32_t psn_count = 0;
   uint32_t cursor_psn = 0;  // next response to send while `pending`
   uint32_t run_psn = 0;     // where this run of responses began: that one is FIRST or ONLY
+  uint32_t run_end = 0;     // one past its last
   uint32_t msn = 0;
   uint32_t rkey = 0;
   uint32_t length = 0;
@@ -58,6 +80,7 @@ struct Resource {
   uint64_t atomic_result = 0;
   bool atomic = false;
   bool pending = false;
+  bool repeating = false;  // pending, and answered in full before
 };
 
 enum class MessageKind : uint8_t { kNone, kSend, kWrite };
@@ -81,8 +104,9 @@ struct ResponderState {
   uint32_t nak_psn = 0;
   // READs and atomics, a ring of the last max_dest_rd_atomic.
   std::vector<Resource> resources;
-  uint32_t resource_tail = 0;  // free-running
-  uint32_t pending = 0;        // resources with responses to send
+  uint32_t resource_tail = 0;            // free-running
+  uint32_t pending = 0;                  // resources with responses to send
+  std::unique_ptr<ReorderBuffer> early;  // packets after a gap; made when first needed
 };
 
 struct UcCreditState {

@@ -74,10 +74,10 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   return true;
 }
 
-bool window_open(const Core& core, const QueuePair& qp) noexcept {
+bool window_open(const QueuePair& qp) noexcept {
   if (qp.type != QpType::kRc) return true;
   const auto in_flight = static_cast<uint32_t>(psn_diff(qp.req.send_psn, qp.req.una_psn));
-  return in_flight < core.options.window_packets + qp.req.read_psns;
+  return in_flight < qp.req.window + qp.req.read_psns;
 }
 
 Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool last) noexcept {
@@ -95,11 +95,14 @@ Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool 
   return static_cast<Opcode>(base + code);
 }
 
-void ask_for_ack(const Core& core, QueuePair& qp, bool last,
-                 wire::PacketHeaders& headers) noexcept {
+void ask_for_ack(Core& core, QueuePair& qp, bool last, wire::PacketHeaders& headers) noexcept {
   if (qp.type != QpType::kRc) return;
-  headers.ack_req = last || ++qp.req.since_ack_req >= core.options.ack_req_every;
-  if (headers.ack_req) qp.req.since_ack_req = 0;
+  RequesterState& req = qp.req;
+  const uint32_t every = std::min(core.options.ack_req_every, req.window / 4);
+  headers.ack_req = last || ++req.since_ack_req >= every || headers.psn != req.sent_end;
+  if (!headers.ack_req) return;
+  req.since_ack_req = 0;
+  time_request(core, qp, headers.psn);
 }
 
 bool make_message_packet(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
@@ -125,16 +128,19 @@ bool make_message_packet(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& pack
   return true;
 }
 
-// The rest of a READ whose beginning has arrived is asked for from where it stopped (C-071).
+// A READ is asked for whole; again only as far as answers are missing (C-071).
 void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
-  const uint32_t offset = wqe.read_packets * qp.mtu;
+  const uint32_t begin = psn_add(qp.req.send_psn, 0u - wqe.first_psn);
+  const uint32_t end = psn_add(missing_end(qp, wqe), 0u - wqe.first_psn);
+  const uint32_t offset = begin * qp.mtu;
   wire::PacketHeaders& headers = packet.headers;
   address_packet(qp.path, qp.attr.dest_qpn, Opcode::kRcReadRequest, headers);
-  headers.psn = psn_add(wqe.first_psn, wqe.read_packets);
+  headers.psn = qp.req.send_psn;
   headers.va = wqe.remote_addr + offset;
   headers.rkey = wqe.rkey;
-  headers.dma_length = wqe.length - offset;
-  if (wqe.read_packets != 0) wqe.restarted = true;
+  headers.dma_length = (end == wqe.psn_count ? wqe.length : end * qp.mtu) - offset;
+  if (qp.req.send_psn != qp.req.sent_end) wqe.restarted = true;
+  qp.req.send_psn = psn_add(wqe.first_psn, end);
 }
 
 void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
@@ -143,13 +149,14 @@ void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
   address_packet(qp.path, qp.attr.dest_qpn, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd,
                  headers);
   headers.psn = wqe.first_psn;
+  qp.req.send_psn = psn_add(wqe.first_psn, 1);
   headers.va = wqe.remote_addr;
   headers.rkey = wqe.rkey;
   headers.swap_add = swap ? wqe.swap : wqe.compare_add;
   headers.compare = swap ? wqe.compare_add : 0;
 }
 
-void make_answered_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
+void make_answered_request(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
   packet.pieces = 0;
   packet.payload_bytes = 0;
   if (wqe.is_read()) {
@@ -158,16 +165,16 @@ void make_answered_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
     make_atomic_request(qp, wqe, packet);
   }
   packet.headers.ack_req = true;
+  if (packet.headers.psn == qp.req.sent_end) time_request(core, qp, packet.headers.psn);
   qp.req.since_ack_req = 0;
-  qp.req.send_psn = psn_add(wqe.first_psn, wqe.psn_count);
-  ++qp.req.cursor;
+  if (qp.req.send_psn == psn_add(wqe.first_psn, wqe.psn_count)) ++qp.req.cursor;
 }
 
 void after_send(Core& core, QueuePair& qp) {
   RequesterState& req = qp.req;
   if (qp.type == QpType::kRc) {
     if (psn_diff(req.send_psn, req.sent_end) > 0) req.sent_end = req.send_psn;
-    if (req.ack_deadline.is_never()) arm_ack_timer(core, qp);
+    if (req.ack_deadline.is_never() && req.probe_deadline.is_never()) arm_ack_timer(core, qp);
     return;
   }
   // UC: nothing will come back, so a message is complete when its last packet has left.
@@ -182,9 +189,13 @@ bool has_outstanding(const QueuePair& qp) noexcept { return qp.req.una_psn != qp
 
 void rewind(Core& core, QueuePair& qp) noexcept {
   ++core.stats.retries;
+  keep_place(qp);
+  qp.req.repairing = false;
   qp.req.cursor = qp.sq.head;
   qp.req.send_psn = qp.req.una_psn;
   qp.req.rewound = true;
+  qp.req.timing = false;
+  note_loss(core, qp);
   core.make_ready(qp);
 }
 
@@ -197,13 +208,14 @@ void check_drained(Core& core, QueuePair& qp) {
 
 bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
   RequesterState& req = qp.req;
+  if (req.send_psn != req.sent_end) skip_sacked(qp);
   if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path || req.cursor == qp.sq.tail)
     return false;
   SendWqe& wqe = qp.sq.at(req.cursor);
   if (!wqe.started && !start(core, qp, wqe)) return false;
-  if (!window_open(core, qp)) return false;
+  if (!window_open(qp)) return false;
   if (wqe.wants_answer()) {
-    make_answered_request(qp, wqe, packet);
+    make_answered_request(core, qp, wqe, packet);
   } else if (!make_message_packet(core, qp, wqe, packet)) {
     return false;
   }

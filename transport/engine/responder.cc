@@ -4,6 +4,8 @@
 // Steps: PSN -> opcode order -> length -> resources -> keys -> execute -> complete -> note what is
 // owed. Nothing is sent from here; response.cc emits what is owed.
 #include <atomic>
+#include <optional>
+#include <utility>
 
 #include "engine/core.h"
 #include "wire/psn.h"
@@ -180,7 +182,11 @@ Resource* new_resource(QueuePair& qp) noexcept {
   ResponderState& resp = qp.resp;
   if (resp.resources.empty()) return nullptr;
   Resource& slot = resp.resources[resp.resource_tail % resp.resources.size()];
-  return slot.pending ? nullptr : &slot;
+  if (slot.pending && !slot.repeating) return nullptr;
+  // A new request says that the peer has the answer: what is left of a repetition is not needed.
+  if (slot.pending) --resp.pending;
+  slot.pending = false;
+  return &slot;
 }
 
 void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
@@ -188,10 +194,12 @@ void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
   resp.msn = psn_add(resp.msn, 1);
   slot.first_psn = slot.cursor_psn = slot.run_psn = r.headers.psn;
   slot.psn_count = psns;
+  slot.run_end = psn_add(slot.first_psn, psns);
   slot.msn = resp.msn;
   slot.rkey = r.headers.rkey;
   slot.va = r.headers.va;
   slot.pending = true;
+  slot.repeating = false;
   ++resp.pending;
   ++resp.resource_tail;
   resp.expected_psn = psn_add(resp.expected_psn, psns);
@@ -249,17 +257,31 @@ Resource* find_resource(QueuePair& qp, uint32_t psn) noexcept {
   return nullptr;
 }
 
-void replay(QueuePair& qp, Resource& slot, uint32_t psn) noexcept {
-  if (!slot.pending) ++qp.resp.pending;
+// Answers [psn, end) again. What is being answered already and this become one run.
+void replay(QueuePair& qp, Resource& slot, uint32_t psn, uint32_t end) noexcept {
+  if (slot.pending) {
+    if (psn_diff(end, slot.run_end) > 0) slot.run_end = end;
+    if (psn_diff(psn, slot.cursor_psn) >= 0) return;
+  } else {
+    ++qp.resp.pending;
+    slot.repeating = true;
+    slot.run_end = end;
+  }
   slot.pending = true;
   slot.cursor_psn = slot.run_psn = psn;
 }
 
-// A repeated READ must lie inside the first one and end where it ended (C-062).
-bool same_read(const QueuePair& qp, const Resource& slot, const PacketHeaders& headers) noexcept {
-  if (slot.atomic || headers.rkey != slot.rkey) return false;
+// A repeated READ must lie inside the first one, on its packets (C-062): it asks for the rest, or
+// for what is missing in the middle. Where it ends, or nullopt.
+std::optional<uint32_t> repeated_end(const QueuePair& qp, const Resource& slot,
+                                     const PacketHeaders& headers) noexcept {
+  if (slot.atomic || headers.rkey != slot.rkey) return std::nullopt;
   const uint64_t skipped = uint64_t{psn_add(headers.psn, 0u - slot.first_psn)} * qp.mtu;
-  return headers.va == slot.va + skipped && headers.dma_length + skipped == slot.length;
+  const uint64_t end = skipped + headers.dma_length;
+  if (headers.va != slot.va + skipped || end > slot.length) return std::nullopt;
+  if (end == slot.length) return psn_add(slot.first_psn, slot.psn_count);
+  if (headers.dma_length == 0 || end % qp.mtu != 0) return std::nullopt;
+  return psn_add(slot.first_psn, static_cast<uint32_t>(end / qp.mtu));
 }
 
 void handle_duplicate(Request& r) {
@@ -272,11 +294,20 @@ void handle_duplicate(Request& r) {
   }
   Resource* slot = find_resource(r.qp, r.headers.psn);
   if (slot == nullptr) return;  // older than what is kept: dropped (C-063)
-  if (read ? same_read(r.qp, *slot, r.headers) : slot->atomic) replay(r.qp, *slot, r.headers.psn);
+  if (atomic && slot->atomic) return replay(r.qp, *slot, slot->first_psn, slot->run_end);
+  if (!read) return;
+  if (const auto end = repeated_end(r.qp, *slot, r.headers))
+    replay(r.qp, *slot, r.headers.psn, *end);
 }
 
-void handle_gap(Request& r) noexcept {
+// What can be kept is; a SACK tells the peer so. Else one NAK per gap (C-064).
+void handle_gap(Request& r, const wire::ParsedPacket& packet) {
   ++r.core.stats.rx_out_of_sequence;
+  if (keep_early(r.core, r.qp, packet, r.payload)) {
+    ++r.core.stats.rx_kept_early;
+    r.qp.resp.ack_owed = true;
+    return;
+  }
   if (r.qp.resp.sequence_nak_sent) return;
   r.qp.resp.sequence_nak_sent = true;
   ++r.core.stats.naks_sequence_sent;
@@ -294,6 +325,20 @@ void execute(Request& r) {
   execute_atomic(r);
 }
 
+// A gap was filled: what was kept behind it has its turn.
+void execute_early(Core& core, QueuePair& qp) {
+  while (qp.may_receive()) {
+    const uint32_t psn = qp.resp.expected_psn;
+    auto kept = qp.resp.early ? qp.resp.early->take(psn) : nullptr;
+    if (!kept) return;
+    Request request{core, qp, kept->packet.headers,
+                    std::span(kept->payload).first(kept->packet.payload_bytes)};
+    execute(request);
+    core.store.give_back(std::move(kept));
+    if (qp.resp.expected_psn == psn) return;  // not ready: it comes again
+  }
+}
+
 }  // namespace
 
 void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
@@ -303,10 +348,11 @@ void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& pack
   if (distance < 0) {
     handle_duplicate(request);
   } else if (distance > 0) {
-    handle_gap(request);
+    handle_gap(request, packet);
   } else {
     qp.resp.sequence_nak_sent = false;
     execute(request);
+    if (qp.resp.early && qp.resp.early->count() != 0) execute_early(core, qp);
   }
   if (owes_response(qp)) core.make_ready(qp);
 }

@@ -40,8 +40,8 @@ void settled(ResponderState& resp, Resource& slot) noexcept {
   slot.pending = false;
   --resp.pending;
   // The last response says all that an acknowledge would.
-  if (resp.pending == 0 && psn_add(slot.first_psn, slot.psn_count) == resp.expected_psn)
-    resp.ack_owed = false;
+  const uint32_t end = psn_add(slot.first_psn, slot.psn_count);
+  if (resp.pending == 0 && slot.run_end == end && end == resp.expected_psn) resp.ack_owed = false;
 }
 
 void make_atomic_answer(QueuePair& qp, Resource& slot, TxPacket& packet) noexcept {
@@ -88,7 +88,7 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   packet.pieces = bytes != 0 ? 1 : 0;
   packet.payload[0] = {from, bytes};
   packet.payload_bytes = bytes;
-  const bool last = index + 1 == slot.psn_count;
+  const bool last = psn_add(slot.cursor_psn, 1) == slot.run_end;
   address_packet(qp.path, qp.attr.dest_qpn, read_opcode(slot.cursor_psn == slot.run_psn, last),
                  packet.headers);
   packet.headers.psn = slot.cursor_psn;
@@ -129,6 +129,7 @@ bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
   if (!resp.ack_owed) return false;
   resp.ack_owed = false;
   make_ack(qp, psn_add(resp.expected_psn, wire::kPsnMask), ack_syndrome(qp), packet);
+  if (resp.early && resp.early->count() != 0) fill_sack(qp, packet.headers);
   return true;
 }
 

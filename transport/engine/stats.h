@@ -18,6 +18,7 @@ struct Stats {
   uint64_t rx_uc_dropped = 0;  // UC messages lost to a gap, a missing receive or a bad key
   uint64_t rx_duplicates = 0;
   uint64_t rx_out_of_sequence = 0;
+  uint64_t rx_kept_early = 0;  // came after a gap and was kept
   uint64_t rx_ghost_acks = 0;  // acknowledge of what was not sent, or is long acknowledged (C-070)
   uint64_t rx_stale_responses = 0;
   uint64_t naks_sequence_sent = 0;
@@ -26,6 +27,8 @@ struct Stats {
   uint64_t naks_received = 0;
   uint64_t retries = 0;  // go-back of a send queue, whatever the cause
   uint64_t timeouts = 0;
+  uint64_t repairs = 0;  // walks over what the peer said was missing
+  uint64_t probes = 0;   // repetitions by the measured timer
   uint64_t rnr_waits = 0;
   uint64_t resets_sent = 0;
   uint64_t cq_overflows = 0;

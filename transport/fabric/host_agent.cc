@@ -156,7 +156,7 @@ void HostAgent::send_hello(Instant now, uint32_t cable, bool reply) {
   Link& link = links_[cable];
   wire::Hello hello;
   hello.reply = reply;
-  hello.features = wire::kFeaturePayloadCheck | wire::kFeatureUcWait;
+  hello.features = wire::kFeaturePayloadCheck | wire::kFeatureUcWait | wire::kFeatureRcSack;
   hello.incarnation = incarnation_;
   hello.peer_incarnation = link.peer_incarnation;
   hello.uuid = uuid_;

@@ -25,6 +25,7 @@ inline constexpr size_t kControlMessageMax = 2048;
 enum FeatureBits : uint64_t {
   kFeaturePayloadCheck = 1u << 0,  // sender will set kFlagPayloadChecked
   kFeatureUcWait = 1u << 1,        // UC credit messages are understood
+  kFeatureRcSack = 1u << 2,        // RC SACK is understood
 };
 
 // One verbs device of the sending host: the aggregate, or the one of a cable.

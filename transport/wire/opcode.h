@@ -1,6 +1,6 @@
 // The BTH opcode table: for every opcode of RC, UC and UD what it is and which headers follow the
 // BTH, as data (IBTA vol. 1, table 35 "OpCode field"; the kernel keeps the same table in
-// rxe_opcode.c). Three manufacturer-specific opcodes (0xC0-0xC2) carry our own queue-pair control
+// rxe_opcode.c). Four manufacturer-specific opcodes (0xC0-0xC3) carry our own queue-pair control
 // messages; docs/wire.md.
 #pragma once
 
@@ -47,9 +47,11 @@ enum class Opcode : uint8_t {
   kUcWriteOnlyImm = 0x2b,
   kUdSendOnly = 0x64,
   kUdSendOnlyImm = 0x65,
-  kQpReset = 0xc0,         // the named QP's peer is gone; body: QpControl
-  kUcCredit = 0xc1,        // UC wait mode: receiver -> sender, how many messages may have been sent
-  kUcCreditRequest = 0xc2  // UC wait mode: sender -> receiver, asks for kUcCredit
+  kQpReset = 0xc0,   // the named QP's peer is gone; body: QpControl
+  kUcCredit = 0xc1,  // UC wait mode: receiver -> sender, how many messages may have been sent
+  kUcCreditRequest = 0xc2,  // UC wait mode: sender -> receiver, asks for kUcCredit
+  kRcSack =
+      0xc3  // RC: an acknowledge that also says which later packets have arrived; AETH, QpControl
 };
 
 // Properties of an opcode; a bit set.

@@ -82,7 +82,7 @@ struct PacketHeaders {
   // DETH
   uint32_t qkey = 0;
   uint32_t src_qp = 0;  // 24 bits; also the sender's QPN in a QpControl body
-  // QpControl body (our opcodes 0xC0-0xC2): src_qp above, then three words whose meaning wire.md
+  // QpControl body (our opcodes 0xC0-0xC3): src_qp above, then three words whose meaning wire.md
   // gives
   std::array<uint32_t, 3> control{};
 

@@ -1,0 +1,64 @@
+// ReorderBuffer: SEND and WRITE packets that came before their turn, kept until the gap is filled.
+//
+// One per queue pair, made at its first gap. A place per PSN of the window; the packets themselves
+// come from the endpoint's PacketStore, which bounds what all peers together can make us keep
+// (T10).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "wire/packet.h"
+
+namespace tbt::engine {
+
+// Packets ahead of the expected one that are kept, and what a sender remembers of them. A power of
+// two, so that a PSN's low bits name its place.
+inline constexpr uint32_t kReorderPackets = 256;
+
+struct StoredPacket {
+  wire::ParsedPacket packet;
+  std::array<std::byte, 4096> payload;
+};
+
+class PacketStore {
+ public:
+  explicit PacketStore(uint32_t packets_max) : left_(packets_max) {}
+
+  // nullptr: the budget is used up.
+  std::unique_ptr<StoredPacket> take();
+  void give_back(std::unique_ptr<StoredPacket> packet);
+
+ private:
+  uint32_t left_;  // that may still be allocated
+  std::vector<std::unique_ptr<StoredPacket>> spare_;
+};
+
+class ReorderBuffer {
+ public:
+  explicit ReorderBuffer(PacketStore& store) : store_(store) {}
+  ~ReorderBuffer();
+  ReorderBuffer(const ReorderBuffer&) = delete;
+  ReorderBuffer& operator=(const ReorderBuffer&) = delete;
+
+  [[nodiscard]] uint32_t count() const noexcept { return count_; }
+  [[nodiscard]] bool has(uint32_t psn) const noexcept { return at(psn) != nullptr; }
+  // True if it is kept now, or was already.
+  bool keep(const wire::ParsedPacket& packet, std::span<const std::byte> payload);
+  // The packet of this PSN leaves the buffer; nullptr if it is not there.
+  std::unique_ptr<StoredPacket> take(uint32_t psn) noexcept;
+
+ private:
+  [[nodiscard]] const std::unique_ptr<StoredPacket>& at(uint32_t psn) const noexcept {
+    return places_[psn % kReorderPackets];
+  }
+
+  PacketStore& store_;
+  std::array<std::unique_ptr<StoredPacket>, kReorderPackets> places_;
+  uint32_t count_ = 0;
+};
+
+}  // namespace tbt::engine
