@@ -27,6 +27,16 @@ Flight frame(const engine::TxPacket& packet) {
 
 }  // namespace
 
+rail::RxPacket Flight::as_received() const noexcept {
+  auto frame = [this](size_t i) {
+    return rail::RxFrame{frames[i].data(), shapes[i].length, 0, shapes[i].sof, shapes[i].eof};
+  };
+  rail::RxPacket packet;
+  packet.head = frame(0);
+  if (frame_count == 2) packet.payload = frame(1);
+  return packet;
+}
+
 void Link::enqueue(Instant arrival, Flight flight) {
   flight.arrival = arrival;
   flight.order = ++sent_;

@@ -29,6 +29,9 @@ struct Flight {
   std::array<std::vector<std::byte>, fabric::kFramesPerPacketMax> frames;
   std::array<rail::TxFrame, fabric::kFramesPerPacketMax> shapes{};
   size_t frame_count = 0;
+
+  // The frames as a rail hands them out; valid while this lives.
+  [[nodiscard]] rail::RxPacket as_received() const noexcept;
 };
 
 class Link {
@@ -39,6 +42,8 @@ class Link {
 
   void send(Instant now, const engine::TxPacket& packet);
   [[nodiscard]] Instant next_arrival() const noexcept;
+  // When the last packet that was sent has left.
+  [[nodiscard]] Instant busy_until() const noexcept { return busy_until_; }
   // The oldest arrival that is due; false if none is.
   bool receive(Instant now, Flight& flight);
 

@@ -73,13 +73,7 @@ void Node::transmit(Instant now, Link& out, uint64_t& hash) {
 void Node::receive(Instant now, Link& in) {
   Flight flight;
   while (in.receive(now, flight)) {
-    rail::RxPacket received;
-    received.head = {flight.frames[0].data(), flight.shapes[0].length, 0, flight.shapes[0].sof,
-                     flight.shapes[0].eof};
-    if (flight.frame_count == 2) {
-      received.payload = {flight.frames[1].data(), flight.shapes[1].length, 0, flight.shapes[1].sof,
-                          flight.shapes[1].eof};
-    }
+    const rail::RxPacket received = flight.as_received();
     wire::ParsedPacket packet;
     std::span<const std::byte> payload;
     if (fabric::read_packet(received, 0, framing, packet, payload))
