@@ -45,7 +45,7 @@ struct Options {
   // RC, towards peers that know the IBA only: go-back-N, no SACK, and no timer but the ACK timeout.
   bool go_back_n = false;
   uint32_t window_packets = 256;   // most unacknowledged request packets of an RC queue pair
-  uint32_t window_least = 16;      // what losses may narrow that to
+  uint32_t window_least = 64;      // what losses may narrow that to: some round trips' worth
   uint32_t early_packets = 4096;   // most packets kept after gaps, all queue pairs together
   uint32_t packets_per_turn = 16;  // of one queue pair before the next one's turn
   uint32_t ack_req_every = 32;     // at least every so many packets one asks for an acknowledge
