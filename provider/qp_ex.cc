@@ -6,9 +6,7 @@
 //   requests[i]   the i-th work request of the batch
 //   sges          sge_stride entries per request
 //   inline_data   inline_stride bytes per request, for data copied by ibv_wr_set_inline_data
-// An error while collecting is remembered and returned by ibv_wr_complete, which then posts
-// nothing. The send queue can still turn out to be full at the end: requests that fitted stay
-// posted then, and ENOMEM is returned.
+// An error while collecting is remembered and returned by ibv_wr_complete. It posts all or nothing.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -178,8 +176,7 @@ int wr_complete(ibv_qp_ex* qp) {
   SendBuilder& builder = builder_of(qp);
   int code = builder.error;
   if (code == 0 && builder.count > 0) {
-    size_t posted = 0;
-    code = ours(qp).impl->post_send({builder.requests, builder.count}, posted).code();
+    code = ours(qp).impl->post_send_whole({builder.requests, builder.count}).code();
   }
   builder.posting.unlock();
   return code;

@@ -105,6 +105,35 @@ TEST_F(ExtendedTraffic, EveryOperationMovesItsData) {
   EXPECT_EQ(std::memcmp(memory + 6000, "0123456789abcdef", 16), 0);
 }
 
+// A batch is posted whole or not at all, whatever is wrong with it.
+TEST_F(ExtendedTraffic, ABatchThatCannotBePostedWholePostsNothing) {
+  ibv_qp_attr attr;
+  ibv_qp_init_attr init;
+  ASSERT_EQ(ibv_query_qp(sender, &attr, IBV_QP_CAP, &init), 0);
+  auto batch = [&](uint64_t first, uint32_t count, bool spoil_last) {
+    ibv_wr_start(ex);
+    for (uint32_t i = 0; i < count; ++i) {
+      ex->wr_id = first + i;
+      if (spoil_last && i + 1 == count) {
+        ibv_wr_atomic_fetch_add(ex, mr->rkey, remote(8192 + 4), 1);  // not aligned
+      } else {
+        ibv_wr_rdma_write(ex, mr->rkey, remote(4096));
+      }
+      set_sge(0, 8);
+    }
+    return ibv_wr_complete(ex);
+  };
+  EXPECT_EQ(batch(100, 3, true), EINVAL);
+  // Completions that were not polled keep their slots: one is taken now, so a full batch is one too
+  // many.
+  ASSERT_EQ(batch(1, 1, false), 0);
+  EXPECT_EQ(batch(200, init.cap.max_send_wr, false), ENOMEM);
+  expect_completion(1, IBV_WC_RDMA_WRITE);
+  // Were anything of the refused batches posted, it would complete before these.
+  ASSERT_EQ(batch(300, init.cap.max_send_wr, false), 0);
+  for (uint32_t i = 0; i < init.cap.max_send_wr; ++i) expect_completion(300 + i, IBV_WC_RDMA_WRITE);
+}
+
 TEST_F(ExtendedTraffic, AtomicsReturnTheOldValue) {
   uint64_t value = 41;
   std::memcpy(memory + 8192, &value, sizeof value);

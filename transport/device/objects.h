@@ -95,6 +95,7 @@ class QpImpl final : public Qp, public Object {
   Status modify(const QpAttr& attr, uint32_t mask) override;
   void query(QpAttr& attr) const override;
   Status post_send(std::span<const SendWr> wrs, size_t& posted) noexcept override;
+  Status post_send_whole(std::span<const SendWr> wrs) noexcept override;
   Status post_recv(const RecvWr& wr) noexcept override;
   Status destroy() override;
 

@@ -72,17 +72,18 @@ void QpImpl::query(QpAttr& attr) const {
   attr.sq_draining = pair->state == QpState::kSqd && pair->draining;
 }
 
-Status QpImpl::post_send(std::span<const SendWr> wrs, size_t& posted) noexcept {
-  posted = 0;
-  TBT_REQUIRE_USABLE();
-  Process& owner = process();
-  const auto hold = owner.guard();
+namespace {
+
+const engine::AddressHandle* handle_of(const SendWr& wr) noexcept {
+  return wr.ah == nullptr ? nullptr : &static_cast<AhImpl*>(wr.ah)->handle;
+}
+
+Status post_in_order(Process& owner, engine::QueuePair& pair, std::span<const SendWr> wrs,
+                     size_t& posted) noexcept {
   const Instant now = owner.now();
   Status status;
   for (const SendWr& wr : wrs) {
-    const engine::AddressHandle* ah =
-        wr.ah == nullptr ? nullptr : &static_cast<AhImpl*>(wr.ah)->handle;
-    status = owner.endpoint().post_send(now, *pair, wr, ah);
+    status = owner.endpoint().post_send(now, pair, wr, handle_of(wr));
     if (!status) break;
     ++posted;
   }
@@ -90,6 +91,31 @@ Status QpImpl::post_send(std::span<const SendWr> wrs, size_t& posted) noexcept {
   owner.deliver_events();
   owner.application_posted(now);
   return status;
+}
+
+}  // namespace
+
+Status QpImpl::post_send(std::span<const SendWr> wrs, size_t& posted) noexcept {
+  posted = 0;
+  TBT_REQUIRE_USABLE();
+  Process& owner = process();
+  const auto hold = owner.guard();
+  return post_in_order(owner, *pair, wrs, posted);
+}
+
+Status QpImpl::post_send_whole(std::span<const SendWr> wrs) noexcept {
+  TBT_REQUIRE_USABLE();
+  Process& owner = process();
+  const auto hold = owner.guard();
+  if (wrs.size() > 1) {
+    if (pair->sq.room() < wrs.size()) return Status(ENOMEM, "send queue has not enough room");
+    for (const SendWr& wr : wrs) {
+      if (Status status = engine::Endpoint::check_send(*pair, wr, handle_of(wr)); !status)
+        return status;
+    }
+  }
+  size_t posted = 0;
+  return post_in_order(owner, *pair, wrs, posted);
 }
 
 Status QpImpl::post_recv(const RecvWr& wr) noexcept {

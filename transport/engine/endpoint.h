@@ -137,6 +137,8 @@ class Endpoint {
   void destroy_qp(Instant now, QueuePair& qp);
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);
+  // What post_send would say of the request itself, whether or not the queue has room; posts nothing.
+  static Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah) noexcept;
   Status post_recv(Instant now, QueuePair& qp, const RecvWr& wr);
   Status post_srq_recv(Instant now, verbs::SharedReceiveQueue& srq, const RecvWr& wr);
 

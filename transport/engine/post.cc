@@ -52,8 +52,10 @@ Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle
   return bytes <= limits::kMtuBytesMax ? Status() : invalid("datagram exceeds the MTU");
 }
 
-Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
-                  uint64_t bytes) noexcept {
+Status check_request(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
+                     uint64_t bytes) noexcept {
+  if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0)
+    return invalid("too many SGEs");
   if (qp.state == QpState::kReset || qp.state == QpState::kInit || qp.state == QpState::kRtr) {
     return invalid("queue pair cannot send in this state");
   }
@@ -110,12 +112,15 @@ void fill(QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint32_t byt
 
 }  // namespace
 
+Status Endpoint::check_send(const QueuePair& qp, const SendWr& wr,
+                            const AddressHandle* ah) noexcept {
+  return check_request(qp, wr, ah, total_bytes(wr));
+}
+
 Status Endpoint::post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah) {
   core_->now = now;
-  if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0)
-    return invalid("too many SGEs");
   const uint64_t bytes = total_bytes(wr);
-  if (Status status = check_send(qp, wr, ah, bytes); !status) return status;
+  if (Status status = check_request(qp, wr, ah, bytes); !status) return status;
   if (qp.sq.full()) return Status(ENOMEM, "send queue is full");
   fill(qp, wr, ah, static_cast<uint32_t>(bytes));
   if (qp.state == QpState::kErr || qp.state == QpState::kSqe) {

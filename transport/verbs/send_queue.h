@@ -62,6 +62,7 @@ class SendQueue {
   // `caps` are the granted ones. UD queues keep a path per request.
   SendQueue(const QpCaps& caps, bool with_paths);
 
+  [[nodiscard]] uint32_t room() const noexcept { return capacity_ - (tail - released); }
   [[nodiscard]] bool full() const noexcept { return tail - released == capacity_; }
   [[nodiscard]] bool empty() const noexcept { return head == tail; }
   // The slot that the next post fills; the caller then advances tail.

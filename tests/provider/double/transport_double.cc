@@ -94,6 +94,10 @@ struct DoubleQp final : Qp {
     }
     return {};
   }
+  Status post_send_whole(std::span<const SendWr> wrs) noexcept override {
+    size_t posted = 0;
+    return post_send(wrs, posted);
+  }
   Status post_recv(const RecvWr& wr) noexcept override {
     control().recvs.push_back(wr);
     return {};

@@ -169,6 +169,8 @@ class TBT_EXPORT Qp {
   // inline data are consumed before it returns. Sends at once what can be sent.
   // Errors: EINVAL, ENOMEM (queue full).
   virtual Status post_send(std::span<const SendWr> wrs, size_t& posted) noexcept = 0;
+  // As post_send, but posts all or, when one of them would be refused, nothing.
+  virtual Status post_send_whole(std::span<const SendWr> wrs) noexcept = 0;
   virtual Status post_recv(const RecvWr& wr) noexcept = 0;
   virtual Status destroy() = 0;
 
