@@ -71,6 +71,22 @@ TEST(Selective, KeptPacketsWaitForAReceiveLikeOthers) {
   EXPECT_EQ(h.expect_completion().wr_id, 8u);
 }
 
+// A READ may take the number of a packet that was kept: then that packet is nobody's any more.
+TEST(Selective, AKeptPacketUnderTheAnswersOfAReadIsNeverExecuted) {
+  Harness h;
+  h.post_recv(7, 8192, kMtu);
+  h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 1), bytes(8, 9));
+  auto read = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  read.dma_length = 4 * kMtu;
+  h.receive(read);
+  for (uint32_t psn = kRqPsn + 4; psn != kRqPsn + 1 + kReorderPackets; ++psn) {
+    auto write = h.from_peer(Opcode::kRcWriteOnly, psn);
+    h.receive(write);
+  }
+  h.expect_no_completion();
+  EXPECT_EQ(h.qp->resp.expected_psn, kRqPsn + 1 + kReorderPackets);
+}
+
 TEST(Selective, WhatIsTooFarAheadIsNotKept) {
   Harness h;
   h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + kReorderPackets), bytes(8));

@@ -42,7 +42,7 @@ struct Options {
   // UC: false holds a message back until the receiver has a receive for it; true is the IBA's way
   // (dropped).
   bool uc_drop = false;
-  // RC, towards peers that know the IBA only: go-back-N, no SACK, and no timer but the ACK timeout.
+  // RC, towards peers that know the IBA only: go-back-N, no SACK, no timer but the ACK timeout.
   bool go_back_n = false;
   uint32_t window_packets = 256;   // most unacknowledged request packets of an RC queue pair
   uint32_t window_least = 64;      // what losses may narrow that to: some round trips' worth
@@ -137,7 +137,7 @@ class Endpoint {
   void destroy_qp(Instant now, QueuePair& qp);
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);
-  // What post_send would say of the request itself, whether or not the queue has room; posts nothing.
+  // What post_send would say of the request itself; posts nothing.
   static Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah) noexcept;
   Status post_recv(Instant now, QueuePair& qp, const RecvWr& wr);
   Status post_srq_recv(Instant now, verbs::SharedReceiveQueue& srq, const RecvWr& wr);

@@ -2,7 +2,8 @@
 //
 // The IBA's ACK timeout is the application's: it says when the connection is given up, and is
 // milliseconds to seconds. Far below it the requester repeats by a timer of its own, measured from
-// the round trip (RFC 6298: smoothed mean and mean deviation, doubled while nothing comes back).
+// the round trip (RFC 6298: smoothed mean and mean deviation; after two in vain the
+// interval doubles).
 // Such a repetition uses up no retry_cnt.
 //
 // Going back costs what is on its way, so a loss narrows the window and progress widens it again
@@ -83,7 +84,8 @@ void note_arrival(Core& core, QueuePair& qp, uint32_t highest) noexcept {
 void note_loss(Core& core, QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
   req.window_acked = 0;
-  req.window = std::max(req.window / 2, core.options.window_least);
+  req.window =
+      std::max(req.window / 2, std::min(core.options.window_least, core.options.window_packets));
 }
 
 void handle_probe_timeout(Core& core, QueuePair& qp) {

@@ -30,10 +30,11 @@ class PacketStore {
 
   // nullptr: the budget is used up.
   std::unique_ptr<StoredPacket> take();
-  void give_back(std::unique_ptr<StoredPacket> packet);
+  void give_back(std::unique_ptr<StoredPacket> packet) noexcept;
 
  private:
-  uint32_t left_;  // that may still be allocated
+  uint32_t left_;           // that may still be allocated
+  uint32_t allocated_ = 0;  // spare_ has room for all of them, so giving back cannot fail
   std::vector<std::unique_ptr<StoredPacket>> spare_;
 };
 
@@ -45,17 +46,17 @@ class ReorderBuffer {
   ReorderBuffer& operator=(const ReorderBuffer&) = delete;
 
   [[nodiscard]] uint32_t count() const noexcept { return count_; }
-  [[nodiscard]] bool has(uint32_t psn) const noexcept { return at(psn) != nullptr; }
+  [[nodiscard]] bool has(uint32_t psn) const noexcept {
+    const auto& place = places_[psn % kReorderPackets];
+    return place && place->packet.headers.psn == psn;
+  }
   // True if it is kept now, or was already.
   bool keep(const wire::ParsedPacket& packet, std::span<const std::byte> payload);
-  // The packet of this PSN leaves the buffer; nullptr if it is not there.
+  // The packet of this PSN leaves the buffer; nullptr if it is not there. It goes back to the
+  // store.
   std::unique_ptr<StoredPacket> take(uint32_t psn) noexcept;
 
  private:
-  [[nodiscard]] const std::unique_ptr<StoredPacket>& at(uint32_t psn) const noexcept {
-    return places_[psn % kReorderPackets];
-  }
-
   PacketStore& store_;
   std::array<std::unique_ptr<StoredPacket>, kReorderPackets> places_;
   uint32_t count_ = 0;

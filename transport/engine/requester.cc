@@ -208,9 +208,9 @@ void check_drained(Core& core, QueuePair& qp) {
 
 bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
   RequesterState& req = qp.req;
+  if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path) return false;
   if (req.send_psn != req.sent_end) skip_sacked(qp);
-  if (!qp.may_send() || req.rnr_waiting || req.failed || !qp.has_path || req.cursor == qp.sq.tail)
-    return false;
+  if (req.cursor == qp.sq.tail) return false;
   SendWqe& wqe = qp.sq.at(req.cursor);
   if (!wqe.started && !start(core, qp, wqe)) return false;
   if (!window_open(qp)) return false;
