@@ -8,8 +8,9 @@
 //
 // pop() first takes a token, outside of the lock, so that it blocks, restarts after a signal or
 // fails with EAGAIN exactly as read(2) does on a kernel descriptor. Between the token and the lock
-// a purge may empty the queue: then pop() goes back to waiting. Invariant under the lock: tokens in
-// the eventfd + readers that hold one == queued events + readers whose event was purged.
+// a purge may take the event that the token stood for: the purge counts it as owed, and the next
+// reader that comes to the lock pays with its token and goes back to waiting. Invariant under the
+// lock: tokens in the eventfd + readers that hold one == queued events + tokens owed.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -56,7 +57,10 @@ class EventQueue {
       uint64_t token = 0;
       if (read(fd_, &token, sizeof token) != static_cast<ssize_t>(sizeof token)) return false;
       const std::lock_guard lock(mutex_);
-      if (events_.empty()) continue;
+      if (owed_ > 0) {
+        --owed_;
+        continue;
+      }
       event = events_.front();
       events_.pop_front();
       event.taken();
@@ -68,15 +72,14 @@ class EventQueue {
   template <typename Predicate>
   void purge(Predicate unwanted) noexcept {
     const std::lock_guard lock(mutex_);
-    for (size_t tokens = std::erase_if(events_, unwanted); tokens > 0; --tokens) {
-      if (!take_token_without_waiting()) return;
-    }
+    size_t tokens = std::erase_if(events_, unwanted);
+    while (tokens > 0 && take_token_without_waiting()) --tokens;
+    owed_ += tokens;
   }
 
  private:
   // The application chooses whether the descriptor blocks, so the wish not to wait goes with the
-  // call. A kernel before 5.7 refuses that for an eventfd; the token then stays, and a later pop()
-  // passes over it.
+  // call. A kernel before 5.7 refuses that for an eventfd; the token is then owed by a later pop().
   bool take_token_without_waiting() noexcept {
     uint64_t token = 0;
     const iovec where{.iov_base = &token, .iov_len = sizeof token};
@@ -85,6 +88,7 @@ class EventQueue {
 
   std::mutex mutex_;
   std::deque<Event> events_;
+  size_t owed_ = 0;
   int fd_ = -1;
 };
 
