@@ -68,28 +68,19 @@ struct Registration {
   unsigned int access;
 };
 
-// The keys change, as they may. The new region is made first: when that fails the old one stays as
-// it was.
-int replace(Mr& mr, const Registration& wanted) noexcept {
-  Result<tbt::Mr*> made =
-      ours(wanted.pd).impl->reg_mr(wanted.addr, wanted.length, wanted.iova, wanted.access);
-  if (!made) {
-    errno = made.error().code();
+// The keys stay, because peers that know the remote key go on using it.
+int reregister(Mr& mr, const Registration& wanted) noexcept {
+  const Status status =
+      mr.impl->rereg(*ours(wanted.pd).impl, wanted.addr, wanted.length, wanted.iova, wanted.access);
+  if (!status) {
+    errno = status.code();
     return IBV_REREG_MR_ERR_INPUT;
   }
-  if (const Status gone = mr.impl->destroy(); !gone) {
-    (void)(*made)->destroy();
-    errno = gone.code();
-    return IBV_REREG_MR_ERR_INPUT;
-  }
-  mr.impl = *made;
   mr.pd = wanted.pd;
   mr.addr = wanted.addr;
   mr.length = wanted.length;
   mr.iova = wanted.iova;
   mr.access = wanted.access;
-  mr.lkey = mr.impl->lkey();
-  mr.rkey = mr.impl->rkey();
   return 0;
 }
 
@@ -196,7 +187,7 @@ TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, siz
   if ((flags & IBV_REREG_MR_CHANGE_ACCESS) != 0) {
     wanted.access = static_cast<unsigned int>(access) & ~kOptionalAccess;
   }
-  return replace(mr, wanted);
+  return reregister(mr, wanted);
 }
 
 TBT_VERB int ibv_dereg_mr(ibv_mr* mr) {

@@ -65,6 +65,16 @@ TEST_F(MrTableTest, AnErasedKeyIsUnknownAndItsNeighboursStay) {
   for (const auto& [key, alive] : keys) EXPECT_EQ(table.find(key) != nullptr, alive);
 }
 
+TEST_F(MrTableTest, AReplacedRegionKeepsItsKeyAndHasTheNewRangeDomainAndRights) {
+  const uint32_t key = add(kAccessRemoteRead);
+  table.replace(key, {0, kAccessRemoteWrite, &other_pd, 0x9000, 16, memory});
+  EXPECT_EQ(look(key, 0x9000, 16, kAccessRemoteWrite, &other_pd), KeyError::kNone);
+  EXPECT_EQ(look(key, 0x9000, 16, kAccessRemoteRead, &other_pd), KeyError::kNoAccess);
+  EXPECT_EQ(look(key, 0x1000, 1, 0, &other_pd), KeyError::kOutOfRange);
+  EXPECT_EQ(look(key, 0x9000, 1, 0), KeyError::kWrongPd);
+  EXPECT_EQ(table.size(), 1u);
+}
+
 TEST(MrTableProperty, AnyAccessOutsideTheRangeFails) {
   rc::check([](uint64_t iova, uint16_t length, uint64_t va, uint16_t bytes) {
     RC_PRE(length > 0);

@@ -37,10 +37,7 @@ Status check_mapping(void* addr, size_t length, bool write) noexcept {
   return {};
 }
 
-}  // namespace
-
-Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) {
-  TBT_REQUIRE_USABLE();
+Status check_registration(void* addr, size_t length, uint64_t iova, uint32_t access) noexcept {
   if (length == 0) return Status(EINVAL, "a memory region of no length");
   if ((access & ~kKnownAccess) != 0) return Status(EINVAL, "an access flag is not supported");
   if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 &&
@@ -50,8 +47,14 @@ Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t ac
   const auto start = reinterpret_cast<uintptr_t>(addr);
   if (start + length < start || iova + length < iova)
     return Status(EINVAL, "the range wraps around");
-  if (Status status = check_mapping(addr, length, (access & kAccessLocalWrite) != 0); !status)
-    return status;
+  return check_mapping(addr, length, (access & kAccessLocalWrite) != 0);
+}
+
+}  // namespace
+
+Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) {
+  TBT_REQUIRE_USABLE();
+  if (Status status = check_registration(addr, length, iova, access); !status) return status;
   Process& process = context().process();
   const auto hold = process.guard();
   verbs::MemoryRegion region{0, access, &domain, iova, length, static_cast<std::byte*>(addr)};
@@ -66,8 +69,22 @@ Status MrImpl::destroy() {
   Process& process = context().process();
   const auto hold = process.guard();
   process.endpoint().regions().erase(key_);
-  --pd_.users;
+  --pd_->users;
   context().discard(*this);
+  return {};
+}
+
+Status MrImpl::rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) {
+  TBT_REQUIRE_USABLE();
+  if (Status status = check_registration(addr, length, iova, access); !status) return status;
+  verbs::ProtectionDomain& domain = static_cast<PdImpl&>(pd).domain;
+  Process& process = context().process();
+  const auto hold = process.guard();
+  process.endpoint().regions().replace(
+      key_, {key_, access, &domain, iova, length, static_cast<std::byte*>(addr)});
+  --pd_->users;
+  ++domain.users;
+  pd_ = &domain;
   return {};
 }
 

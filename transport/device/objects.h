@@ -22,14 +22,15 @@ class PdImpl final : public Pd, public Object {
 class MrImpl final : public Mr, public Object {
  public:
   MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd, uint32_t key)
-      : Object(context, nullptr), pd_(pd), key_(key) {}
+      : Object(context, nullptr), pd_(&pd), key_(key) {}
 
   uint32_t lkey() const noexcept override { return key_; }
   uint32_t rkey() const noexcept override { return key_; }
   Status destroy() override;
+  Status rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) override;
 
  private:
-  verbs::ProtectionDomain& pd_;
+  verbs::ProtectionDomain* pd_;
   uint32_t key_;
 };
 

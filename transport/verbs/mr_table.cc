@@ -44,6 +44,15 @@ MemoryRegion* MrTable::insert(MemoryRegion region, Rng& rng) {
   return result;
 }
 
+void MrTable::replace(uint32_t key, const MemoryRegion& region) noexcept {
+  for (size_t i = home(key); slots_[i]; i = (i + 1) & (slots_.size() - 1)) {
+    if (slots_[i]->key != key) continue;
+    *slots_[i] = region;
+    slots_[i]->key = key;
+    return;
+  }
+}
+
 void MrTable::erase(uint32_t key) noexcept {
   const size_t mask = slots_.size() - 1;
   size_t hole = home(key);

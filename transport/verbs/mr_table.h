@@ -37,6 +37,8 @@ class MrTable {
 
   // Gives the region a fresh key. nullptr when limits::kMaxMr regions exist.
   MemoryRegion* insert(MemoryRegion region, Rng& rng);
+  // Puts another region under a key that exists.
+  void replace(uint32_t key, const MemoryRegion& region) noexcept;
   void erase(uint32_t key) noexcept;
   [[nodiscard]] const MemoryRegion* find(uint32_t key) const noexcept;
 

@@ -17,6 +17,12 @@ struct DoubleMr final : Mr {
   [[nodiscard]] uint32_t lkey() const noexcept override { return key; }
   [[nodiscard]] uint32_t rkey() const noexcept override { return key + 1; }
   Status destroy() override { return destroyed(); }
+  Status rereg(Pd&, void* addr, size_t length, uint64_t iova, uint32_t access) override {
+    if (length == 0) return Status(EINVAL);
+    control().registrations.push_back(
+        {.addr = addr, .length = length, .iova = iova, .access = access});
+    return {};
+  }
 };
 
 struct DoubleAh final : Ah {

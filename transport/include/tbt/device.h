@@ -118,6 +118,9 @@ class TBT_EXPORT Mr {
   [[nodiscard]] virtual uint32_t rkey() const noexcept = 0;
   // Returns when the transport no longer touches the memory.
   virtual Status destroy() = 0;
+  // The same keys for another domain, memory or access; returns when the old memory is no longer touched. On an
+  // error (those of reg_mr) the region stays as it was.
+  virtual Status rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) = 0;
 
  protected:
   ~Mr() = default;
