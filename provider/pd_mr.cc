@@ -25,8 +25,13 @@ namespace {
 // Hints that a device may ignore by definition.
 constexpr unsigned int kOptionalAccess = IBV_ACCESS_OPTIONAL_RANGE;
 
+// Rights that exist but that we do not give: a program may go on without them, so they are not
+// EINVAL.
+constexpr unsigned int kUnsupportedAccess = IBV_ACCESS_MW_BIND | IBV_ACCESS_ON_DEMAND;
+
 ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
                         unsigned int access) noexcept {
+  if ((access & kUnsupportedAccess) != 0) return fail(EOPNOTSUPP);
   auto mr = std::unique_ptr<Mr>(new (std::nothrow) Mr{});
   if (!mr) return fail(ENOMEM);
   access &= ~kOptionalAccess;

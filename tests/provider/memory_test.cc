@@ -51,6 +51,16 @@ TEST_F(MemoryTest, ErrorsComeAsErrnoOrAsReturnValue) {
   control().destroy_error = 0;
 }
 
+TEST_F(MemoryTest, RightsThatWeDoNotGiveAreToldFromWrongOnes) {
+  char memory[64];
+  for (const unsigned int access : {IBV_ACCESS_MW_BIND, IBV_ACCESS_ON_DEMAND}) {
+    errno = 0;
+    EXPECT_EQ(ibv_reg_mr_iova2(pd, memory, sizeof memory, 0, access), nullptr);
+    EXPECT_EQ(errno, EOPNOTSUPP);
+  }
+  EXPECT_TRUE(control().registrations.empty());
+}
+
 TEST_F(MemoryTest, ReregistrationKeepsWhatIsNotChanged) {
   char memory[64];
   char other[32];
