@@ -81,6 +81,7 @@ TBT_VERB ibv_ah* ibv_create_ah(ibv_pd* pd, ibv_ah_attr* attr) {
   ah->impl = *made;
   ah->context = pd->context;
   ah->pd = pd;
+  add_user(pd);
   return ah.release();
 }
 
@@ -106,7 +107,8 @@ TBT_VERB ibv_ah* ibv_create_ah_from_wc(ibv_pd* pd, ibv_wc* wc, ibv_grh* grh, uin
 
 TBT_VERB int ibv_destroy_ah(ibv_ah* ah) {
   if (!is_ours(ah->context)) TBT_FORWARD(ibv_destroy_ah, EOPNOTSUPP, ah);
-  const tbt::Status status = ours(ah).impl->destroy();
-  if (status) delete &ours(ah);
-  return status.code();
+  if (const tbt::Status status = ours(ah).impl->destroy(); !status) return status.code();
+  remove_user(ah->pd);
+  delete &ours(ah);
+  return 0;
 }

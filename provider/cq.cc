@@ -127,6 +127,7 @@ TBT_VERB int ibv_destroy_cq(ibv_cq* ibv_cq) {
   wait_for_acks(cq.mutex, cq.cond, cq.comp_events_completed, cq.completion_reads);
   wait_for_acks(cq.mutex, cq.cond, cq.async_events_completed, cq.async_reads);
   count_on_channel(context, cq.channel, -1);
+  if (cq.parent_domain != nullptr) remove_user(cq.parent_domain);
   delete &cq;
   return 0;
 }

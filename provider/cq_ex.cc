@@ -86,10 +86,14 @@ void set_poll_functions(Cq& cq) noexcept {
   cq.read_completion_wallclock_ns = read_completion_wallclock;
 }
 
+bool is_parent_domain(ibv_context* context, ibv_pd* pd) noexcept {
+  return pd != nullptr && pd->context == context && ours(pd).protection != nullptr;
+}
+
 }  // namespace
 
 ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcept {
-  constexpr uint32_t kSupportedMask = IBV_CQ_INIT_ATTR_MASK_FLAGS;
+  constexpr uint32_t kSupportedMask = IBV_CQ_INIT_ATTR_MASK_FLAGS | IBV_CQ_INIT_ATTR_MASK_PD;
   constexpr uint32_t kSupportedCreateFlags = IBV_CREATE_CQ_ATTR_SINGLE_THREADED;
   const uint32_t create_flags =
       (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_FLAGS) != 0 ? attr->flags : 0;
@@ -97,10 +101,17 @@ ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcep
       (create_flags & ~kSupportedCreateFlags) != 0) {
     return fail(EOPNOTSUPP);
   }
+  ibv_pd* const parent =
+      (attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) != 0 ? attr->parent_domain : nullptr;
+  if ((attr->comp_mask & IBV_CQ_INIT_ATTR_MASK_PD) != 0 && !is_parent_domain(context, parent)) {
+    return fail(EINVAL);
+  }
   Cq* cq = make_cq({context, attr->cqe, attr->cq_context, attr->channel, attr->comp_vector});
   if (cq == nullptr) return nullptr;
   cq->single_threaded = (create_flags & IBV_CREATE_CQ_ATTR_SINGLE_THREADED) != 0;
   set_poll_functions(*cq);
+  cq->parent_domain = parent;
+  if (parent != nullptr) add_user(parent);
   return cq;
 }
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -92,8 +93,18 @@ inline ContextState& state_of(ibv_context* context) noexcept {
   return **reinterpret_cast<ContextState**>(context + 1);
 }
 
+struct Td final : ibv_td {
+  std::atomic<uint32_t> users = 0;  // parent domains
+};
+
+// A protection domain, or a parent domain: then `protection` is the one that it extends.
 struct Pd final : ibv_pd {
-  tbt::Pd* impl = nullptr;
+  tbt::Pd* impl = nullptr;  // of a parent domain: its protection domain's
+  Pd* protection = nullptr;
+  Td* thread = nullptr;
+  // Of a parent domain: the objects made on it, which point to it. Of a protection domain: its
+  // parent domains; its objects are counted by the transport.
+  std::atomic<uint32_t> users = 0;
 };
 
 struct Mr final : ibv_mr {
@@ -119,6 +130,7 @@ struct Cq final : ibv_cq_ex {
   std::array<std::byte, kGrowthReserve> reserve{};
   tbt::Cq* impl = nullptr;
   std::unique_ptr<ChannelSink> sink;
+  ibv_pd* parent_domain = nullptr;
   uint32_t completion_reads = 0;
   uint32_t async_reads = 0;
   // The extended poll interface (cq_ex.cc).
@@ -155,6 +167,7 @@ struct Qp final : ibv_qp_ex {
 };
 
 inline Pd& ours(ibv_pd* pd) noexcept { return *static_cast<Pd*>(pd); }
+inline Td& ours(ibv_td* td) noexcept { return *static_cast<Td*>(td); }
 inline Mr& ours(ibv_mr* mr) noexcept { return *static_cast<Mr*>(mr); }
 inline Ah& ours(ibv_ah* ah) noexcept { return *static_cast<Ah*>(ah); }
 inline Srq& ours(ibv_srq* srq) noexcept { return *static_cast<Srq*>(srq); }
@@ -164,6 +177,14 @@ inline Qp& ours(ibv_qp_ex* qp) noexcept { return *static_cast<Qp*>(qp); }
 inline Qp& ours(ibv_qp* qp) noexcept { return ours(reinterpret_cast<ibv_qp_ex*>(qp)); }
 inline CompChannel& ours(ibv_comp_channel* channel) noexcept {
   return *static_cast<CompChannel*>(channel);
+}
+
+// An object was made on a domain, or is gone.
+inline void add_user(ibv_pd* pd) noexcept {
+  if (ours(pd).protection != nullptr) ++ours(pd).users;
+}
+inline void remove_user(ibv_pd* pd) noexcept {
+  if (ours(pd).protection != nullptr) --ours(pd).users;
 }
 
 // For the verbs that return a pointer: nullptr, and errno from the Status.
@@ -224,5 +245,9 @@ ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcep
 ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept;     // qp.cc
 ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcept;  // srq.cc
 int get_srq_num(ibv_srq* srq, uint32_t* number) noexcept;                           // srq.cc
+ibv_td* alloc_td(ibv_context* context, ibv_td_init_attr* attr) noexcept;            // domain.cc
+int dealloc_td(ibv_td* td) noexcept;                                                // domain.cc
+ibv_pd* alloc_parent_domain(ibv_context* context, ibv_parent_domain_init_attr* attr) noexcept;
+int dealloc_parent_domain(Pd& pd) noexcept;
 
 }  // namespace tbt::provider

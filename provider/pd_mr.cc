@@ -50,6 +50,7 @@ ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
   mr->length = length;
   mr->lkey = mr->impl->lkey();
   mr->rkey = mr->impl->rkey();
+  add_user(pd);
   return mr.release();
 }
 
@@ -81,6 +82,8 @@ int reregister(Mr& mr, const Registration& wanted) noexcept {
     errno = status.code();
     return IBV_REREG_MR_ERR_INPUT;
   }
+  add_user(wanted.pd);
+  remove_user(mr.pd);
   mr.pd = wanted.pd;
   mr.addr = wanted.addr;
   mr.length = wanted.length;
@@ -127,6 +130,8 @@ TBT_VERB ibv_pd* ibv_alloc_pd(ibv_context* context) {
 
 TBT_VERB int ibv_dealloc_pd(ibv_pd* pd) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_dealloc_pd, EOPNOTSUPP, pd);
+  if (ours(pd).protection != nullptr) return dealloc_parent_domain(ours(pd));
+  if (ours(pd).users != 0) return EBUSY;
   const tbt::Status status = ours(pd).impl->destroy();
   if (status) delete &ours(pd);
   return status.code();
@@ -197,9 +202,10 @@ TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, siz
 
 TBT_VERB int ibv_dereg_mr(ibv_mr* mr) {
   if (!is_ours(mr->context)) TBT_FORWARD(ibv_dereg_mr, EOPNOTSUPP, mr);
-  const tbt::Status status = ours(mr).impl->destroy();
-  if (status) delete &ours(mr);
-  return status.code();
+  if (const tbt::Status status = ours(mr).impl->destroy(); !status) return status.code();
+  remove_user(mr->pd);
+  delete &ours(mr);
+  return 0;
 }
 
 // Any memory will do for us: the buffer is its own handle.

@@ -127,6 +127,7 @@ Qp* make_qp(ibv_pd* pd, ibv_qp_init_attr& attr) noexcept {
   if (!made) return fail(made.error());
   qp->impl = *made;
   fill(*qp, pd, attr);
+  add_user(pd);
   QpAttr granted;
   qp->impl->query(granted);
   attr.cap = from_caps(granted.cap);
@@ -216,6 +217,7 @@ ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept {
   if (qp == nullptr) return nullptr;
   if (extended && !attach_send_builder(*qp, to_caps(attr->cap))) {
     (void)qp->impl->destroy();
+    remove_user(attr->pd);
     delete qp;
     return fail(ENOMEM);
   }
@@ -279,6 +281,7 @@ TBT_VERB int ibv_destroy_qp(ibv_qp* ibv_qp) {
   if (const tbt::Status status = qp.impl->destroy(); !status) return status.code();
   state_of(ibv_qp->context).async.purge(&qp);
   wait_for_acks(ibv_qp->mutex, ibv_qp->cond, ibv_qp->events_completed, qp.async_reads);
+  remove_user(ibv_qp->pd);
   delete &qp;
   return 0;
 }

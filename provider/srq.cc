@@ -47,6 +47,7 @@ TBT_VERB ibv_srq* ibv_create_srq(ibv_pd* pd, ibv_srq_init_attr* attr) {
   const tbt::SrqOptions granted = srq->impl->query();
   attr->attr.max_wr = granted.max_wr;
   attr->attr.max_sge = granted.max_sge;
+  add_user(pd);
   return srq.release();
 }
 
@@ -75,6 +76,7 @@ TBT_VERB int ibv_destroy_srq(ibv_srq* ibv_srq) {
   if (const tbt::Status status = srq.impl->destroy(); !status) return status.code();
   state_of(srq.context).async.purge(&srq);
   wait_for_acks(srq.mutex, srq.cond, srq.events_completed, srq.async_reads);
+  remove_user(srq.pd);
   delete &srq;
   return 0;
 }

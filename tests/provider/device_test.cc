@@ -188,8 +188,6 @@ TEST_F(DeviceTest, VerbsThatWeLackSayThatTheyAreNotSupported) {
   EXPECT_EQ(errno, EOPNOTSUPP);
   ibv_alloc_dm_attr dm{};
   EXPECT_EQ(ibv_alloc_dm(context, &dm), nullptr);
-  ibv_td_init_attr td{};
-  EXPECT_EQ(ibv_alloc_td(context, &td), nullptr);
   ibv_xrcd_init_attr xrcd{};
   EXPECT_EQ(ibv_open_xrcd(context, &xrcd), nullptr);
   errno = 0;
