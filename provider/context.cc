@@ -71,6 +71,9 @@ void set_operations(ibv_context* context) noexcept {
   view->create_qp_ex = create_qp_ex;
   view->create_srq_ex = create_srq_ex;
   view->get_srq_num = get_srq_num;
+  view->alloc_dm = alloc_dm;
+  view->free_dm = free_dm;
+  view->reg_dm_mr = reg_dm_mr;
   view->alloc_td = alloc_td;
   view->dealloc_td = dealloc_td;
   view->alloc_parent_domain = alloc_parent_domain;

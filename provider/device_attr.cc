@@ -105,6 +105,7 @@ int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input
   mine.hca_core_clock = 1'000'000;  // kHz: time stamps count nanoseconds
   mine.device_cap_flags_ex = mine.orig_attr.device_cap_flags;
   mine.phys_port_cnt_ex = 1;
+  mine.max_dm_size = kMaxDmBytes;
   copy_out(mine, attr, size);
   return 0;
 }

@@ -107,12 +107,22 @@ struct Pd final : ibv_pd {
   std::atomic<uint32_t> users = 0;
 };
 
+inline constexpr size_t kMaxDmBytes = 256 * 1024;  // of one allocation
+
+struct Dm final : ibv_dm {
+  std::array<std::byte, kGrowthReserve> reserve{};
+  std::byte* memory = nullptr;
+  size_t length = 0;
+  std::atomic<uint32_t> users = 0;  // memory regions
+};
+
 struct Mr final : ibv_mr {
   // rdma-core keeps the kind of MR and its access here; zero is the plain kind.
   std::array<std::byte, 64> real_library_part{};
   tbt::Mr* impl = nullptr;
   unsigned int access = 0;
   uint64_t iova = 0;
+  Dm* device_memory = nullptr;  // what it is a region of
 };
 
 // Turns the transport's completion events of one CQ into events of its channel.
@@ -168,6 +178,7 @@ struct Qp final : ibv_qp_ex {
 
 inline Pd& ours(ibv_pd* pd) noexcept { return *static_cast<Pd*>(pd); }
 inline Td& ours(ibv_td* td) noexcept { return *static_cast<Td*>(td); }
+inline Dm& ours(ibv_dm* dm) noexcept { return *static_cast<Dm*>(dm); }
 inline Mr& ours(ibv_mr* mr) noexcept { return *static_cast<Mr*>(mr); }
 inline Ah& ours(ibv_ah* ah) noexcept { return *static_cast<Ah*>(ah); }
 inline Srq& ours(ibv_srq* srq) noexcept { return *static_cast<Srq*>(srq); }
@@ -249,5 +260,11 @@ ibv_td* alloc_td(ibv_context* context, ibv_td_init_attr* attr) noexcept;        
 int dealloc_td(ibv_td* td) noexcept;                                                // domain.cc
 ibv_pd* alloc_parent_domain(ibv_context* context, ibv_parent_domain_init_attr* attr) noexcept;
 int dealloc_parent_domain(Pd& pd) noexcept;
+ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
+                        unsigned int access) noexcept;                     // pd_mr.cc
+ibv_dm* alloc_dm(ibv_context* context, ibv_alloc_dm_attr* attr) noexcept;  // device_memory.cc
+int free_dm(ibv_dm* dm) noexcept;                                          // device_memory.cc
+ibv_mr* reg_dm_mr(ibv_pd* pd, ibv_dm* dm, uint64_t offset, size_t length,
+                  unsigned int access) noexcept;  // device_memory.cc
 
 }  // namespace tbt::provider

@@ -29,6 +29,8 @@ constexpr unsigned int kOptionalAccess = IBV_ACCESS_OPTIONAL_RANGE;
 // EINVAL.
 constexpr unsigned int kUnsupportedAccess = IBV_ACCESS_MW_BIND | IBV_ACCESS_ON_DEMAND;
 
+}  // namespace
+
 ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
                         unsigned int access) noexcept {
   if ((access & kUnsupportedAccess) != 0) return fail(EOPNOTSUPP);
@@ -53,6 +55,8 @@ ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
   add_user(pd);
   return mr.release();
 }
+
+namespace {
 
 // The members of ibv_mr_init_attr that ordinary memory needs; it continues with descriptors and
 // hints.
@@ -112,6 +116,13 @@ bool forget_buffer(void* memory) noexcept {
   return buffers != nullptr && std::erase(*buffers, memory) > 0;
 }
 
+// Of ordinary memory a region has some; only device memory may be registered without.
+ibv_mr* register_some(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
+                      unsigned int access) noexcept {
+  if (length == 0) return fail(EINVAL);
+  return register_memory(pd, addr, length, iova, access);
+}
+
 }  // namespace
 }  // namespace tbt::provider
 
@@ -139,19 +150,19 @@ TBT_VERB int ibv_dealloc_pd(ibv_pd* pd) {
 
 TBT_VERB ibv_mr* ibv_reg_mr(ibv_pd* pd, void* addr, size_t length, int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr, nullptr, pd, addr, length, access);
-  return register_memory(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
-                         static_cast<unsigned int>(access));
+  return register_some(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
+                       static_cast<unsigned int>(access));
 }
 
 TBT_VERB ibv_mr* ibv_reg_mr_iova(ibv_pd* pd, void* addr, size_t length, uint64_t iova, int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova, nullptr, pd, addr, length, iova, access);
-  return register_memory(pd, addr, length, iova, static_cast<unsigned int>(access));
+  return register_some(pd, addr, length, iova, static_cast<unsigned int>(access));
 }
 
 TBT_VERB ibv_mr* ibv_reg_mr_iova2(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
                                   unsigned int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_mr_iova2, nullptr, pd, addr, length, iova, access);
-  return register_memory(pd, addr, length, iova, access);
+  return register_some(pd, addr, length, iova, access);
 }
 
 TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* init_attr) {
@@ -161,9 +172,9 @@ TBT_VERB ibv_mr* ibv_reg_mr_ex(ibv_pd* pd, ibv_mr_init_attr* init_attr) {
   if ((attr.comp_mask & ~uint64_t{kMrIova | kMrAddr | kMrBuffer}) != 0) return fail(EOPNOTSUPP);
   if ((attr.comp_mask & kMrAddr) == 0) return fail(EINVAL);
   const bool has_iova = (attr.comp_mask & kMrIova) != 0;
-  return register_memory(pd, attr.addr, attr.length,
-                         has_iova ? attr.iova : reinterpret_cast<uintptr_t>(attr.addr),
-                         static_cast<unsigned int>(attr.access));
+  return register_some(pd, attr.addr, attr.length,
+                       has_iova ? attr.iova : reinterpret_cast<uintptr_t>(attr.addr),
+                       static_cast<unsigned int>(attr.access));
 }
 
 TBT_VERB ibv_mr* ibv_reg_dmabuf_mr(ibv_pd* pd, uint64_t offset, size_t length, uint64_t iova,
@@ -182,8 +193,8 @@ TBT_VERB int ibv_rereg_mr(ibv_mr* ibv_mr, int flags, ibv_pd* pd, void* addr, siz
   Mr& mr = ours(ibv_mr);
   const bool new_range = (flags & IBV_REREG_MR_CHANGE_TRANSLATION) != 0;
   const bool new_pd = (flags & IBV_REREG_MR_CHANGE_PD) != 0;
-  if ((flags & ~IBV_REREG_MR_FLAGS_SUPPORTED) != 0 || flags == 0 || (new_pd && pd == nullptr) ||
-      (new_range && (addr == nullptr || length == 0))) {
+  if ((flags & ~IBV_REREG_MR_FLAGS_SUPPORTED) != 0 || flags == 0 || mr.device_memory != nullptr ||
+      (new_pd && pd == nullptr) || (new_range && (addr == nullptr || length == 0))) {
     errno = EINVAL;
     return IBV_REREG_MR_ERR_INPUT;
   }
@@ -204,6 +215,7 @@ TBT_VERB int ibv_dereg_mr(ibv_mr* mr) {
   if (!is_ours(mr->context)) TBT_FORWARD(ibv_dereg_mr, EOPNOTSUPP, mr);
   if (const tbt::Status status = ours(mr).impl->destroy(); !status) return status.code();
   remove_user(mr->pd);
+  if (ours(mr).device_memory != nullptr) --ours(mr).device_memory->users;
   delete &ours(mr);
   return 0;
 }
@@ -231,6 +243,6 @@ TBT_VERB void ibv_free_buf(ibv_buf* buf) {
 
 TBT_VERB ibv_mr* ibv_reg_buf_mr(ibv_pd* pd, ibv_buf* buf, void* addr, size_t length, int access) {
   if (!is_ours(pd->context)) TBT_FORWARD(ibv_reg_buf_mr, nullptr, pd, buf, addr, length, access);
-  return register_memory(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
-                         static_cast<unsigned int>(access));
+  return register_some(pd, addr, length, reinterpret_cast<uintptr_t>(addr),
+                       static_cast<unsigned int>(access));
 }

@@ -186,8 +186,6 @@ TEST_F(DeviceTest, VerbsThatWeLackSayThatTheyAreNotSupported) {
   errno = 0;
   EXPECT_EQ(ibv_alloc_mw(pd, IBV_MW_TYPE_1), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
-  ibv_alloc_dm_attr dm{};
-  EXPECT_EQ(ibv_alloc_dm(context, &dm), nullptr);
   ibv_xrcd_init_attr xrcd{};
   EXPECT_EQ(ibv_open_xrcd(context, &xrcd), nullptr);
   errno = 0;

@@ -38,7 +38,6 @@ Status check_mapping(void* addr, size_t length, bool write) noexcept {
 }
 
 Status check_registration(void* addr, size_t length, uint64_t iova, uint32_t access) noexcept {
-  if (length == 0) return Status(EINVAL, "a memory region of no length");
   if ((access & ~kKnownAccess) != 0) return Status(EINVAL, "an access flag is not supported");
   if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 &&
       (access & kAccessLocalWrite) == 0) {

@@ -100,7 +100,8 @@ struct SrqOptions {
 // Protection domain.
 class TBT_EXPORT Pd {
  public:
-  // Errors: EINVAL (access flags, zero length, wrap), EFAULT (memory not mapped so), ENOMEM.
+  // A region of no length has keys that open nothing.
+  // Errors: EINVAL (access flags, wrap), EFAULT (memory not mapped so), ENOMEM.
   virtual Result<Mr*> reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) = 0;
   virtual Result<Qp*> create_qp(const QpOptions& options) = 0;
   virtual Result<Srq*> create_srq(const SrqOptions& options) = 0;
