@@ -74,6 +74,7 @@ void set_operations(ibv_context* context) noexcept {
   view->alloc_dm = alloc_dm;
   view->free_dm = free_dm;
   view->reg_dm_mr = reg_dm_mr;
+  view->modify_cq = modify_cq;
   view->alloc_td = alloc_td;
   view->dealloc_td = dealloc_td;
   view->alloc_parent_domain = alloc_parent_domain;

@@ -244,6 +244,7 @@ int post_receives(Queue& queue, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
 // The operations that verbs.h calls through function pointers; context.cc puts them into each
 // context.
 int poll_cq(ibv_cq* cq, int count, ibv_wc* out) noexcept;                      // cq.cc
+int modify_cq(ibv_cq* cq, ibv_modify_cq_attr* attr) noexcept;                  // cq.cc
 int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept;                    // cq.cc
 int post_send(ibv_qp* qp, ibv_send_wr* wr, ibv_send_wr** bad) noexcept;        // qp.cc
 int post_recv(ibv_qp* qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept;        // qp.cc
