@@ -288,6 +288,46 @@ TEST_F(Traffic, ASharedReceiveQueueServesTwoQpsAndTellsWhenItRunsLow) {
   EXPECT_EQ(ibv_destroy_srq(srq), 0);
 }
 
+// A datagram has no timer: only its sender can tell the sleeping thread that it is there.
+TEST_F(Traffic, ADatagramToOneselfRaisesItsEventWhileTheProcessSleeps) {
+  ibv_comp_channel* channel = ibv_create_comp_channel(context);
+  ibv_cq* waited = ibv_create_cq(context, 16, nullptr, channel, 0);
+  ASSERT_NE(waited, nullptr);
+  ibv_qp* a = make_qp({.type = IBV_QPT_UD});
+  ibv_qp* b = make_qp({.type = IBV_QPT_UD, .cq = waited});
+  connect(a, b);
+  ibv_ah_attr attr{};
+  attr.port_num = 1;
+  attr.dlid = lid;
+  ibv_ah* ah = ibv_create_ah(pd, &attr);
+  ASSERT_NE(ah, nullptr);
+  ibv_sge what = sge(0, 32);
+  ibv_send_wr wr{};
+  wr.sg_list = &what;
+  wr.num_sge = 1;
+  wr.opcode = IBV_WR_SEND;
+  wr.wr.ud = {.ah = ah, .remote_qpn = b->qp_num, .remote_qkey = kQkey};
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_EQ(post_recv(b, 1, sge(1024, 256)), 0);
+    ASSERT_EQ(ibv_req_notify_cq(waited, 0), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));  // the thread is asleep by now
+    ibv_send_wr* bad = nullptr;
+    ASSERT_EQ(ibv_post_send(a, &wr, &bad), 0);
+    // Less than the thread's longest sleep, and far more than a wake takes.
+    ASSERT_TRUE(readable_within(channel->fd, 150)) << "round " << i;
+    ibv_cq* event_cq = nullptr;
+    void* event_context = nullptr;
+    ASSERT_EQ(ibv_get_cq_event(channel, &event_cq, &event_context), 0);
+    ASSERT_EQ(completions(waited, 1).size(), 1u);
+  }
+  ibv_ack_cq_events(waited, 8);
+  EXPECT_EQ(ibv_destroy_ah(ah), 0);
+  for (ibv_qp* qp : qps) EXPECT_EQ(ibv_destroy_qp(qp), 0);
+  qps.clear();
+  EXPECT_EQ(ibv_destroy_cq(waited), 0);
+  EXPECT_EQ(ibv_destroy_comp_channel(channel), 0);
+}
+
 TEST_F(Traffic, ADatagramCanBeAnsweredFromItsCompletion) {
   ibv_qp* a = make_qp({.type = IBV_QPT_UD});
   ibv_qp* b = make_qp({.type = IBV_QPT_UD});

@@ -74,6 +74,8 @@ class Process final : private engine::Router {
   void application_sleeps() noexcept;
   // After a post, with the lock held: makes sure that somebody will see to the rest.
   void application_posted(Instant now) noexcept;
+  // After sending, with the lock held: what went to this process itself shall not lie.
+  void sent_to_self() noexcept;
 
  private:
   explicit Process(std::unique_ptr<fabric::Attachment> attachment);
@@ -91,6 +93,7 @@ class Process final : private engine::Router {
   bool transmit_waits() const noexcept;
   Instant advance_rails(Instant now) noexcept;
 
+  void wake_thread() noexcept;
   void run_thread();
   bool watch_application();
   void serve();

@@ -100,7 +100,17 @@ void Process::application_posted(Instant now) noexcept {
   // Has it gone to sleep for longer than what was just posted can wait?
   Instant due = endpoint_->next_deadline();
   if (transmit_waits()) due = std::min(due, now + Duration{kApplicationBusyNs});
-  if (due >= asleep_until_) return;
+  if (due < asleep_until_) return wake_thread();
+  sent_to_self();
+}
+
+// Rails wake other processes only: frames for our own queue pairs would lie until the thread's
+// sleep ends, if the application waits for an event now.
+void Process::sent_to_self() noexcept {
+  if (asleep_.load(std::memory_order_acquire) && rails_pending()) wake_thread();
+}
+
+void Process::wake_thread() noexcept {
   rail::Slot& slot = memory_.slot(attachment_->slot);
   slot.wake.fetch_add(1);
   sys::futex_wake_all(&slot.wake);

@@ -124,7 +124,10 @@ Status QpImpl::post_recv(const RecvWr& wr) noexcept {
   const auto hold = owner.guard();
   const Instant now = owner.now();
   Status status = owner.endpoint().post_recv(now, *pair, wr);
-  if (pair->type == QpType::kUc) owner.transmit(now);  // the peer may wait for this receive
+  if (pair->type == QpType::kUc) {  // the peer may wait for this receive
+    owner.transmit(now);
+    owner.sent_to_self();
+  }
   owner.deliver_events();
   return status;
 }
@@ -159,6 +162,7 @@ void CqImpl::arm(bool solicited_only) noexcept {
     const auto hold = process.guard();
     queue.arm(solicited_only);
     process.transmit(process.now());
+    process.sent_to_self();
   }
   process.application_sleeps();
 }
