@@ -229,6 +229,41 @@ TEST(Responder, ARepeatedReadIsAnsweredFromWhereItAsks) {
   h.expect_silence();
 }
 
+TEST(Responder, APartOfAReadIsRepeatedAlone) {
+  Harness h;
+  auto headers = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  headers.dma_length = 4 * kMtu;
+  h.receive(headers);
+  h.expect_packet(Opcode::kRcReadResponseFirst);
+  for (int i = 0; i < 2; ++i) h.expect_packet(Opcode::kRcReadResponseMiddle);
+  h.expect_packet(Opcode::kRcReadResponseLast);
+  headers.psn = kRqPsn + 1;
+  headers.va += kMtu;
+  headers.dma_length = kMtu;
+  h.receive(headers);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcReadResponseOnly).headers.psn, kRqPsn + 1);
+  h.expect_silence();
+  headers.dma_length = kMtu + 1;  // ends within a packet
+  h.receive(headers);
+  headers.dma_length = 4 * kMtu;  // ends outside
+  h.receive(headers);
+  h.expect_silence();
+}
+
+// The requester had all it asked for before the repetition came: it goes on, and is not refused.
+TEST(Responder, ANewReadTakesThePlaceOfARepetitionThatWasNotSentYet) {
+  Harness h({.rd_atomic = 1});
+  auto headers = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  headers.dma_length = 8;
+  h.receive(headers);
+  h.expect_packet(Opcode::kRcReadResponseOnly);
+  h.receive(headers);
+  headers.psn = kRqPsn + 1;
+  h.receive(headers);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcReadResponseOnly).headers.psn, kRqPsn + 1);
+  h.expect_silence();
+}
+
 TEST(Responder, ARepeatedAtomicReturnsTheSavedResult) {
   Harness h;
   auto headers = h.from_peer(Opcode::kRcFetchAdd, kRqPsn);

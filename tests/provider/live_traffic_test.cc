@@ -124,12 +124,17 @@ TEST_F(ExtendedTraffic, ABatchThatCannotBePostedWholePostsNothing) {
     return ibv_wr_complete(ex);
   };
   EXPECT_EQ(batch(100, 3, true), EINVAL);
+  ibv_wr_start(ex);
+  ex->wr_id = 150;
+  ibv_wr_rdma_write(ex, mr->rkey, remote(4096));
+  set_sge(0, 8);
+  ibv_wr_abort(ex);
   // Completions that were not polled keep their slots: one is taken now, so a full batch is one too
   // many.
   ASSERT_EQ(batch(1, 1, false), 0);
   EXPECT_EQ(batch(200, init.cap.max_send_wr, false), ENOMEM);
   expect_completion(1, IBV_WC_RDMA_WRITE);
-  // Were anything of the refused batches posted, it would complete before these.
+  // Were anything of the refused or aborted batches posted, it would complete before these.
   ASSERT_EQ(batch(300, init.cap.max_send_wr, false), 0);
   for (uint32_t i = 0; i < init.cap.max_send_wr; ++i) expect_completion(300 + i, IBV_WC_RDMA_WRITE);
 }

@@ -227,7 +227,7 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
   if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
     if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
     if (!place_answer(core, qp, at, headers, payload)) return;
-    mark_answer(qp.req, headers.psn);
+    mark_arrived(qp.req, headers.psn);
   }
   repair(core, qp, psn_add(headers.psn, 1));
 }

@@ -138,8 +138,9 @@ void keep_place(QueuePair& qp) noexcept;
 void resume_fresh(QueuePair& qp) noexcept;
 // What a SACK says of packets after the gap; its acknowledge was taken before.
 void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) noexcept;
-// An answer that came early was put where it belongs. False: it had come before, or is too early.
-bool mark_answer(RequesterState& req, uint32_t psn) noexcept;
+// The peer has this packet, or its early answer is in place. Less than kReorderPackets after
+// una_psn.
+void mark_arrived(RequesterState& req, uint32_t psn) noexcept;
 // Something just before `highest` has arrived: sends again what is missing before it.
 void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept;
 // How far a READ is to be asked for from send_psn on.

@@ -26,13 +26,6 @@ uint64_t& word_of(RequesterState& req, uint32_t psn) noexcept {
 }
 uint64_t bit_of(uint32_t psn) noexcept { return uint64_t{1} << (psn % 64); }
 
-bool set_sacked(RequesterState& req, uint32_t psn) noexcept {
-  if ((word_of(req, psn) & bit_of(psn)) != 0) return false;
-  word_of(req, psn) |= bit_of(psn);
-  ++req.sacked_count;
-  return true;
-}
-
 // Marks what the peer has; returns one past the highest of it, or `end` if that is nothing.
 uint32_t mark(RequesterState& req, const wire::PacketHeaders& headers, uint32_t end) noexcept {
   uint32_t highest = end;
@@ -41,7 +34,7 @@ uint32_t mark(RequesterState& req, const wire::PacketHeaders& headers, uint32_t 
       const auto bit = static_cast<uint32_t>(std::countr_zero(bits));
       const uint32_t psn = psn_add(end, 1 + w * kBitsOfWord + bit);
       if (psn_diff(psn, req.sent_end) >= 0) return highest;  // never sent: a liar, or damage
-      set_sacked(req, psn);
+      mark_arrived(req, psn);
       highest = psn_add(psn, 1);
     }
   }
@@ -104,9 +97,10 @@ void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) 
   if (highest != end) repair(core, qp, highest);
 }
 
-bool mark_answer(RequesterState& req, uint32_t psn) noexcept {
-  if (psn_diff(psn, req.una_psn) >= static_cast<int32_t>(kReorderPackets)) return false;
-  return set_sacked(req, psn);
+void mark_arrived(RequesterState& req, uint32_t psn) noexcept {
+  if ((word_of(req, psn) & bit_of(psn)) != 0) return;
+  word_of(req, psn) |= bit_of(psn);
+  ++req.sacked_count;
 }
 
 uint32_t missing_end(const QueuePair& qp, const SendWqe& wqe) noexcept {
