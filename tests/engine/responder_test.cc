@@ -250,6 +250,25 @@ TEST(Responder, APartOfAReadIsRepeatedAlone) {
   h.expect_silence();
 }
 
+// Only the last response of what was expected last says what an acknowledge would.
+TEST(Responder, APartOfAReadDoesNotStandForAnAcknowledge) {
+  Harness h;
+  h.post_recv(7, 100, 64);
+  auto send = h.from_peer(Opcode::kRcSendOnly, kRqPsn);
+  h.receive(send, bytes(8));
+  auto read = h.from_peer(Opcode::kRcReadRequest, kRqPsn + 1);
+  read.dma_length = 2 * kMtu;
+  h.receive(read);
+  h.expect_packet(Opcode::kRcReadResponseFirst);
+  h.expect_packet(Opcode::kRcReadResponseLast);
+  h.expect_silence();
+  h.receive(send, bytes(8));  // its acknowledge is owed once more
+  read.dma_length = kMtu;
+  h.receive(read);
+  h.expect_packet(Opcode::kRcReadResponseOnly);
+  expect_ack(h, kRqPsn + 2);
+}
+
 // The requester had all it asked for before the repetition came: it goes on, and is not refused.
 TEST(Responder, ANewReadTakesThePlaceOfARepetitionThatWasNotSentYet) {
   Harness h({.rd_atomic = 1});

@@ -133,6 +133,36 @@ TEST(Selective, ASackOfWhatWasNeverSentIsNotBelieved) {
   h.expect_no_completion();
 }
 
+TEST(Selective, ASackOfWhatWasNotSentYetDoesNotKeepItFromBeingRepeated) {
+  Harness h;
+  send_five_packets(h);
+  receive_sack(h, kSqPsn, 0xffffffff);
+  h.expect_packet(Opcode::kRcSendMiddle);
+  h.receive_ack(kSqPsn + 4);
+  h.expect_completion();
+  for (uint32_t i = 0; i < 2; ++i) {
+    h.post(WrOpcode::kSend, 2 + i, 0, 8);
+    h.expect_packet(Opcode::kRcSendOnly);
+  }
+  h.pass(Duration::from_ms(2));
+  EXPECT_EQ(h.expect_packet(Opcode::kRcSendOnly).headers.psn, kSqPsn + 5);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcSendOnly).headers.psn, kSqPsn + 6);
+}
+
+TEST(Selective, TheMeasuredTimerSlowsDownWhileNothingComesBack) {
+  Harness h({.timeout = 0});
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  const Duration first = h.endpoint->next_deadline() - h.now;
+  Duration last = first;
+  for (int i = 0; i < 8; ++i) {
+    last = h.endpoint->next_deadline() - h.now;
+    h.pass(last);
+    h.expect_packet(Opcode::kRcSendOnly);
+  }
+  EXPECT_GE(last, first * 16);
+}
+
 TEST(Selective, AfterTheAckTimeoutNothingIsTakenForGranted) {
   Harness h({.timeout = 5});  // 0.13 ms: before the measured timer
   send_five_packets(h);
