@@ -1,6 +1,8 @@
 // Registers of the NHI model: who may write what, both interrupt flavours, and every rule a driver
 // can break.
+#include "rail/emulated/silicon.h"
 #include "rail/nhi/nhi_regs.h"
+#include "sys/mmap.h"
 #include "world.h"
 
 namespace tbt::rail::test {
@@ -201,6 +203,56 @@ TEST_P(InterruptFlavour, ArmedFiresOnceUntilArmedAgain) {
   }
   EXPECT_EQ(b->stats().interrupts, 3u);
   EXPECT_EQ(b->stats().stranded, 0u);
+}
+
+// A controller whose status bit for a frame comes late: the frame has been taken, its ring's bit is
+// clear, and now, as the mask is about to be written, the bit is set.
+class LateStatus final : public PciDevice {
+ public:
+  LateStatus(PciDevice& device, std::span<emulated::Register> status, uint32_t bit)
+      : device_(device), status_(status[bit / 32]), bit_(1u << bit % 32) {}
+
+  uint32_t read32(uint32_t offset) noexcept override { return device_.read32(offset); }
+  void write32(uint32_t offset, uint32_t value) noexcept override {
+    const bool unmasks = offset >= kRegInterruptMask && offset < kRegInterruptMask + 8;
+    if (unmasks) status_.fetch_or(bit_), ++unmasked;
+    device_.write32(offset, value);
+  }
+  Result<uint64_t> dma_map(uint64_t offset, uint64_t bytes) override {
+    return device_.dma_map(offset, bytes);
+  }
+  Status dma_unmap(uint64_t iova, uint64_t bytes) override {
+    return device_.dma_unmap(iova, bytes);
+  }
+  [[nodiscard]] int interrupt_fd(uint32_t v) const noexcept override {
+    return device_.interrupt_fd(v);
+  }
+  int64_t advance(int64_t now_ns) noexcept override { return device_.advance(now_ns); }
+
+  int unmasked = 0;
+
+ private:
+  PciDevice& device_;
+  emulated::Register& status_;
+  uint32_t bit_;
+};
+
+TEST_P(InterruptFlavour, AStatusBitThatComesLateDoesNotSilenceTheRing) {
+  const auto [intel, hops] = GetParam();
+  WorldConfig c = bare(hops, intel);
+  c.bring_up = true;
+  World world(c);
+  auto memory = sys::SharedMemory::map(sys::UniqueFd(dup(world.fabric->fd())));
+  ASSERT_TRUE(memory);
+  auto& silicon = *reinterpret_cast<emulated::FabricSilicon*>(memory->base());
+  LateStatus device(*world.devices[1], silicon.nhis[1].status, hops + 1);
+  world.memories[1]->slot(1).state.store(SlotState::kAttached);
+  auto a = world.open(0, 1);
+  auto b = open_nhi_rail(*world.memories[1], 0, device, 1, classify);
+  ASSERT_TRUE(b->arm());
+  EXPECT_EQ(device.unmasked, 1);
+  ASSERT_TRUE(send(*a, 1, 0));
+  EXPECT_EQ(world.fabric->counters(1).interrupts, 1u);
 }
 
 INSTANTIATE_TEST_SUITE_P(IntelAndOthers, InterruptFlavour,

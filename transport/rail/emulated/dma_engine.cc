@@ -59,7 +59,7 @@ void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept {
   nhi.misuse.fetch_add(1, std::memory_order_relaxed);
 }
 
-// Status first, then mask. Who arms does it the other way round (clear status, enable, look at the
+// Status first, then mask. Who arms does it the other way round (enable, clear status, look at the
 // ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
 // The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
 // status is read.

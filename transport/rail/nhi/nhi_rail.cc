@@ -304,8 +304,11 @@ bool NhiRail::disable_interrupt() noexcept {
   return true;
 }
 
-// The order matters: clear what is pending, then unmask, then (in arm) look at the ring once more.
-// A frame that lands before the unmasking is seen there, a later one fires.
+// The order matters: clear what is pending, unmask, clear again, then (in arm) look at the ring.
+// A frame that lands before the last clearing is seen there, a later one fires. The first clearing
+// only saves interrupts. Without the second, the bit of a frame that somebody has already taken
+// could be set just before the unmasking: nothing fires for it, it is never cleared, and so nothing
+// fires for any frame after it.
 void NhiRail::enable_interrupt() noexcept {
   take_interrupt_status();
   HostHeader& header = RailMemory::header(memory_);
@@ -315,6 +318,7 @@ void NhiRail::enable_interrupt() noexcept {
       header.interrupt_lock.lock());  // one register for several rings; nothing to repair
   device_.write32(offset, device_.read32(offset) | 1u << (at % 32));
   header.interrupt_lock.unlock();
+  take_interrupt_status();
 }
 
 // Reading the status clears it on Intel controllers, for all rings at once: what was seen for the
