@@ -235,10 +235,7 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   // Receiving has turned interrupts off; while the thread sleeps they are what it counts on.
   while (received_ && asleep_.load(std::memory_order_relaxed) && !arm_rails())
     worked |= receive(now);
-  if (endpoint_->next_deadline() <= now) {
-    endpoint_->handle_timeout(now);
-    worked = true;
-  }
+  if (endpoint_->next_deadline() <= now) worked |= endpoint_->handle_timeout(now);
   transmit_put_off_ = !transmit_put_off_ && wanted != nullptr && wanted->queued() != 0;
   if (!transmit_put_off_) worked |= transmit(now);
   deliver_events();

@@ -94,6 +94,7 @@ class Process final : private engine::Router {
   Instant advance_rails(Instant now) noexcept;
 
   void wake_thread() noexcept;
+  Instant thread_due(Instant now) const noexcept;
   void run_thread();
   bool watch_application();
   void serve();

@@ -20,6 +20,11 @@ constexpr int64_t kApplicationBusyNs = 1000 * 1000;
 constexpr int64_t kSpinNs = 10 * 1000;  // with the processor to itself
 constexpr int64_t kShortSpinNs = 1000;  // beside an application that may share the processor
 constexpr int64_t kSleepMostNs = 500 * 1000 * 1000;
+// Beside a busy application, and on a link that loses nothing, the thread looks at the measured
+// timers only so often, and no post wakes it for them: a poll serves them in time, and an
+// application that only watches its memory loses its turns on the processor to such wakes.
+constexpr Duration kBusyLook = Duration::from_ms(60);
+constexpr Duration kLossRemembered = Duration::from_ms(1000);
 // A full ring sends no interrupt when it drains: it is watched for a while, then looked at now and
 // then.
 constexpr int64_t kBlockedSpinNs = 100 * 1000;
@@ -98,10 +103,17 @@ void Process::application_posted(Instant now) noexcept {
   application_seen_.store(now.ns, std::memory_order_relaxed);
   if (!asleep_.load(std::memory_order_acquire)) return;
   // Has it gone to sleep for longer than what was just posted can wait?
-  Instant due = endpoint_->next_deadline();
+  Instant due = thread_due(now);
   if (transmit_waits()) due = std::min(due, now + Duration{kApplicationBusyNs});
   if (due < asleep_until_) return wake_thread();
   sent_to_self();
+}
+
+// When the sleeping thread must see to the endpoint's timers.
+Instant Process::thread_due(Instant now) const noexcept {
+  const bool lossy = now - endpoint_->last_loss() < kLossRemembered;
+  if (lossy || application_quiet(now)) return endpoint_->next_deadline();
+  return std::min(endpoint_->next_strict_deadline(), now + kBusyLook);
 }
 
 // Rails wake other processes only: frames for our own queue pairs would lie until the thread's
@@ -152,7 +164,7 @@ void Process::sleep_on_slot(Instant now) {
   {
     const Guard hold = guard();
     work = !arm_rails() || fabric::directory_generation(memory_) != generation_ || stop_;
-    const Instant due = std::min(endpoint_->next_deadline(), advance_rails(now));
+    const Instant due = std::min(thread_due(now), advance_rails(now));
     timeout = std::min(timeout, (due - now).ns);
     if (transmit_waits()) {
       timeout = std::min(timeout, application_quiet(now) ? kBlockedNs : kApplicationBusyNs);

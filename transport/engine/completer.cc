@@ -109,7 +109,7 @@ void handle_rnr(Core& core, QueuePair& qp, uint8_t code) {
   req.rnr_waiting = true;
   req.ack_deadline = req.probe_deadline = Instant::never();  // C-092: waiting is not silence
   req.rnr_deadline = core.now + Duration::from_us(int64_t{kRnrTimer[code]} * 10);
-  core.deadlines.update(qp);
+  core.deadlines.update(qp, qp.deadline());
 }
 
 void handle_nak(Core& core, QueuePair& qp, uint8_t code) {
@@ -282,8 +282,8 @@ void arm_ack_timer(Core& core, QueuePair& qp) noexcept {
   } else if (qp.attr.timeout != 0) {  // C-090: 0 is never
     req.ack_deadline = core.now + Duration{int64_t{4096} << qp.attr.timeout};
   }
+  core.deadlines.update(qp, qp.deadline());
   arm_probe(core, qp);
-  core.deadlines.update(qp);
 }
 
 void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
@@ -306,7 +306,6 @@ void handle_requester_timers(Core& core, QueuePair& qp) {
     arm_ack_timer(core, qp);
   }
   if (req.ack_deadline <= core.now) handle_ack_timeout(core, qp);
-  if (req.probe_deadline <= core.now) handle_probe_timeout(core, qp);
 }
 
 }  // namespace tbt::engine

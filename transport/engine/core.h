@@ -35,6 +35,8 @@ struct Core {
   std::array<ReadyList, kRailsMax> ready;
   std::array<uint32_t, kRailsMax> turn{};  // packets the front of the list has sent in its turn
   Deadlines deadlines;
+  ProbeDeadlines probes;                       // those of the measured timer
+  Instant last_loss = Instant{INT64_MIN / 2};  // when the peer last told of a gap
   Stats stats;
   // Events: queues with a completion event first, then asynchronous ones.
   verbs::CompletionQueue* notify_head = nullptr;
@@ -117,7 +119,7 @@ void handle_requester_timers(Core& core, QueuePair& qp);
 void arm_ack_timer(Core& core, QueuePair& qp) noexcept;
 
 // recovery.cc
-// Starts the measured timer; the ACK timer must stand already.
+// Starts the measured timer; the ACK timer must stand already. handle_probe_timeout() is its end.
 void arm_probe(Core& core, QueuePair& qp) noexcept;
 // The packet `psn`, which asks for an acknowledge, is being sent: measures its round trip.
 void time_request(Core& core, QueuePair& qp, uint32_t psn) noexcept;

@@ -14,12 +14,13 @@
 
 namespace tbt::engine {
 
-class Deadlines {
+// `kQueued` is where a queue pair notes the earliest entry it has.
+template <Instant QueuePair::*kQueued>
+class DeadlineHeap {
  public:
-  void update(QueuePair& qp) {
-    const Instant due = qp.deadline();
-    if (due.is_never() || due >= qp.deadline_queued) return;
-    qp.deadline_queued = due;
+  void update(QueuePair& qp, Instant due) {
+    if (due.is_never() || due >= qp.*kQueued) return;
+    qp.*kQueued = due;
     heap_.push_back({due, qp.number});
     std::push_heap(heap_.begin(), heap_.end(), later);
   }
@@ -28,7 +29,7 @@ class Deadlines {
     return heap_.empty() ? Instant::never() : heap_.front().due;
   }
 
-  // The QPN of an entry that is due, or 0.
+  // The QPN of an entry that is due, or 0. Its queue pair, if it lives, then has no entry.
   uint32_t pop_due(Instant now) {
     if (heap_.empty() || heap_.front().due > now) return 0;
     std::pop_heap(heap_.begin(), heap_.end(), later);
@@ -47,5 +48,8 @@ class Deadlines {
   }
   std::vector<Entry> heap_;
 };
+
+using Deadlines = DeadlineHeap<&QueuePair::deadline_queued>;
+using ProbeDeadlines = DeadlineHeap<&QueuePair::probe_queued>;
 
 }  // namespace tbt::engine

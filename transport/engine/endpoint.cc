@@ -115,7 +115,7 @@ void handle_reset(Core& core, QueuePair& qp, const wire::PacketHeaders& headers)
   }
   if (qp.uc.waiting) {
     qp.uc.request_deadline = core.now + core.options.farewell_grace;
-    core.deadlines.update(qp);
+    core.deadlines.update(qp, qp.deadline());
   }
 }
 
@@ -215,7 +215,11 @@ const verbs::MemoryRegion* Endpoint::register_memory(const verbs::MemoryRegion& 
 }
 const Stats& Endpoint::stats() const noexcept { return core_->stats; }
 uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
-Instant Endpoint::next_deadline() const noexcept { return core_->deadlines.next(); }
+Instant Endpoint::next_deadline() const noexcept {
+  return std::min(core_->deadlines.next(), core_->probes.next());
+}
+Instant Endpoint::next_strict_deadline() const noexcept { return core_->deadlines.next(); }
+Instant Endpoint::last_loss() const noexcept { return core_->last_loss; }
 
 Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
   if (!caps_allowed(config.caps))
@@ -300,21 +304,31 @@ void Endpoint::handle_packet(Instant now, uint32_t rail, const wire::ParsedPacke
   dispatch(*core_, *qp, packet, payload);
 }
 
-void Endpoint::handle_timeout(Instant now) {
+bool Endpoint::handle_timeout(Instant now) {
   Core& core = *core_;
   core.now = now;
+  bool ran_out = false;
   while (const uint32_t number = core.deadlines.pop_due(now)) {
     QueuePair* qp = core.qps.find(number);
     if (qp == nullptr) continue;
     qp->deadline_queued = Instant::never();
+    ran_out |= qp->deadline() <= now;
     handle_requester_timers(core, *qp);
     handle_uc_timer(core, *qp);
     if (qp->lost_deadline <= now) {
       qp->lost_deadline = Instant::never();
       lose_peer(core, *qp, kVendorPeerProcess);
     }
-    core.deadlines.update(*qp);
+    core.deadlines.update(*qp, qp->deadline());
   }
+  while (const uint32_t number = core.probes.pop_due(now)) {
+    QueuePair* qp = core.qps.find(number);
+    if (qp == nullptr) continue;
+    qp->probe_queued = Instant::never();
+    ran_out |= qp->req.probe_deadline <= now;
+    handle_probe_timeout(core, *qp);
+  }
+  return ran_out;
 }
 
 void Endpoint::handle_routes_changed(Instant now) {
@@ -340,7 +354,7 @@ void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
       return;
     if (!qp.req.peer_gone) return lose_peer(core, qp, kVendorPeerProcess);
     qp.lost_deadline = core.now + core.options.farewell_grace;
-    core.deadlines.update(qp);
+    core.deadlines.update(qp, qp.deadline());
   });
 }
 

@@ -146,7 +146,8 @@ class Endpoint {
   // A packet for this process that came by `rail`.
   void handle_packet(Instant now, uint32_t rail, const wire::ParsedPacket& packet,
                      std::span<const std::byte> payload);
-  void handle_timeout(Instant now);
+  // False if no timer had run out after all: deadlines are corrected lazily.
+  bool handle_timeout(Instant now);
   // Resolves every path anew; connections without one fail with kVendorLinkDown.
   void handle_routes_changed(Instant now);
   void handle_process_gone(Instant now, const GoneProcess& gone);
@@ -157,6 +158,10 @@ class Endpoint {
   bool poll_transmit(Instant now, uint32_t rail, TxPacket& packet);
   bool poll_event(Event& event);
   [[nodiscard]] Instant next_deadline() const noexcept;
+  // The same without the measured timers, which only make repairs quicker: what must not be late.
+  [[nodiscard]] Instant next_strict_deadline() const noexcept;
+  // When a peer last told of packets that it misses; long ago if none ever did.
+  [[nodiscard]] Instant last_loss() const noexcept;
 
   // Getters.
   [[nodiscard]] const Stats& stats() const noexcept;

@@ -12,8 +12,7 @@ QueuePair::QueuePair(const QpCaps& granted, QpType qp_type)
 }
 
 Instant QueuePair::deadline() const noexcept {
-  return std::min(
-      {req.ack_deadline, req.probe_deadline, req.rnr_deadline, uc.request_deadline, lost_deadline});
+  return std::min({req.ack_deadline, req.rnr_deadline, uc.request_deadline, lost_deadline});
 }
 
 }  // namespace tbt::engine

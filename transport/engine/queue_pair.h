@@ -22,6 +22,8 @@
 
 namespace tbt::engine {
 
+inline constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anything was measured
+
 // PSNs:  una_psn <= send_psn <= next_psn, and una_psn <= sent_end <= next_psn (windows of 24 bits).
 // WQEs:  sq.head <= cursor <= sq.tail.
 struct RequesterState {
@@ -48,7 +50,8 @@ struct RequesterState {
   // recovery.cc
   int64_t srtt_ns = 0;  // round trip: smoothed mean (0: not measured yet) and mean deviation
   int64_t rttvar_ns = 0;
-  bool timing = false;  // timed_psn was sent at timed_at, and once only
+  Duration probe_after = kProbeFirst;  // the measured timer's interval
+  bool timing = false;                 // timed_psn was sent at timed_at, and once only
   uint32_t timed_psn = 0;
   Instant timed_at{};
   uint8_t backoff = 0;        // probes in a row without an answer
@@ -160,6 +163,7 @@ struct QueuePair {
   uint8_t ready_rail = 0;
   QueuePair* ready_next = nullptr;
   Instant deadline_queued = Instant::never();
+  Instant probe_queued = Instant::never();
 
   [[nodiscard]] bool connected() const noexcept { return type != QpType::kUd; }
   [[nodiscard]] bool may_send() const noexcept {
@@ -169,6 +173,7 @@ struct QueuePair {
     return state == QpState::kRtr || state == QpState::kRts || state == QpState::kSqd ||
            state == QpState::kSqe;
   }
+  // Of all timers but the measured one (req.probe_deadline).
   [[nodiscard]] Instant deadline() const noexcept;
 };
 

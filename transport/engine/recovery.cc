@@ -21,23 +21,18 @@ namespace {
 using wire::psn_diff;
 
 constexpr Duration kProbeLeast = Duration::from_us(20);
-constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anything was measured
 constexpr uint8_t kBackoffMost = 20;
 constexpr uint8_t kPatience = 2;  // probes before the interval doubles
-
-Duration probe_interval(const RequesterState& req) noexcept {
-  if (req.srtt_ns == 0) return kProbeFirst;
-  return std::max(Duration{req.srtt_ns + 4 * req.rttvar_ns}, kProbeLeast);
-}
 
 void measured(RequesterState& req, int64_t sample_ns) noexcept {
   if (req.srtt_ns == 0) {
     req.srtt_ns = std::max<int64_t>(sample_ns, 1);
     req.rttvar_ns = sample_ns / 2;
-    return;
+  } else {
+    req.rttvar_ns += (std::abs(sample_ns - req.srtt_ns) - req.rttvar_ns) / 4;
+    req.srtt_ns = std::max<int64_t>(req.srtt_ns + (sample_ns - req.srtt_ns) / 8, 1);
   }
-  req.rttvar_ns += (std::abs(sample_ns - req.srtt_ns) - req.rttvar_ns) / 4;
-  req.srtt_ns = std::max<int64_t>(req.srtt_ns + (sample_ns - req.srtt_ns) / 8, 1);
+  req.probe_after = std::max(Duration{req.srtt_ns + 4 * req.rttvar_ns}, kProbeLeast);
 }
 
 }  // namespace
@@ -45,11 +40,12 @@ void measured(RequesterState& req, int64_t sample_ns) noexcept {
 void arm_probe(Core& core, QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
   const Duration interval =
-      probe_interval(req) * (int64_t{1} << (std::max(req.backoff, kPatience) - kPatience));
+      req.probe_after * (int64_t{1} << (std::max(req.backoff, kPatience) - kPatience));
   const bool off = req.peer_gone || core.options.go_back_n;
   req.probe_deadline = off ? Instant::never() : core.now + interval;
   // The application's own timer is due first: it decides.
   if (req.probe_deadline >= req.ack_deadline) req.probe_deadline = Instant::never();
+  core.probes.update(qp, req.probe_deadline);
 }
 
 void time_request(Core& core, QueuePair& qp, uint32_t psn) noexcept {
@@ -90,13 +86,13 @@ void note_loss(Core& core, QueuePair& qp) noexcept {
 
 void handle_probe_timeout(Core& core, QueuePair& qp) {
   RequesterState& req = qp.req;
+  if (req.probe_deadline > core.now) return core.probes.update(qp, req.probe_deadline);
   req.probe_deadline = Instant::never();
   if (!has_outstanding(qp)) return;
   ++core.stats.probes;
   if (req.backoff < kBackoffMost) ++req.backoff;
   rewind(core, qp);
   arm_probe(core, qp);
-  core.deadlines.update(qp);
 }
 
 }  // namespace tbt::engine

@@ -126,6 +126,7 @@ void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept {
   if (psn_diff(highest, req.repaired_to) <= 0) return;
   if (req.repaired_to == end) {
     req.round_mark = req.sent_end;
+    core.last_loss = core.now;
     note_loss(core, qp);
   }
   const bool walking = req.send_psn != req.sent_end;

@@ -31,7 +31,7 @@ void schedule_request(Core& core, QueuePair& qp) noexcept {
   const Duration wait =
       qp.req.peer_gone ? core.options.farewell_grace : Duration{qp.uc.interval_ns};
   qp.uc.request_deadline = core.now + wait;
-  core.deadlines.update(qp);
+  core.deadlines.update(qp, qp.deadline());
 }
 
 void grant(Core& core, QueuePair& qp, uint32_t limit) noexcept {
