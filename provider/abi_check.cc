@@ -22,7 +22,11 @@ static_assert(same(QpState::kReset, IBV_QPS_RESET) && same(QpState::kInit, IBV_Q
 static_assert(same(kAccessLocalWrite, IBV_ACCESS_LOCAL_WRITE) &&
               same(kAccessRemoteWrite, IBV_ACCESS_REMOTE_WRITE) &&
               same(kAccessRemoteRead, IBV_ACCESS_REMOTE_READ) &&
-              same(kAccessRemoteAtomic, IBV_ACCESS_REMOTE_ATOMIC));
+              same(kAccessRemoteAtomic, IBV_ACCESS_REMOTE_ATOMIC) &&
+              same(kAccessMwBind, IBV_ACCESS_MW_BIND) &&
+              same(kAccessZeroBased, IBV_ACCESS_ZERO_BASED));
+
+static_assert(same(MwType::kType1, IBV_MW_TYPE_1) && same(MwType::kType2, IBV_MW_TYPE_2));
 
 static_assert(same(WrOpcode::kRdmaWrite, IBV_WR_RDMA_WRITE) &&
               same(WrOpcode::kRdmaWriteImm, IBV_WR_RDMA_WRITE_WITH_IMM) &&
@@ -30,7 +34,10 @@ static_assert(same(WrOpcode::kRdmaWrite, IBV_WR_RDMA_WRITE) &&
               same(WrOpcode::kSendImm, IBV_WR_SEND_WITH_IMM) &&
               same(WrOpcode::kRdmaRead, IBV_WR_RDMA_READ) &&
               same(WrOpcode::kCmpSwap, IBV_WR_ATOMIC_CMP_AND_SWP) &&
-              same(WrOpcode::kFetchAdd, IBV_WR_ATOMIC_FETCH_AND_ADD));
+              same(WrOpcode::kFetchAdd, IBV_WR_ATOMIC_FETCH_AND_ADD) &&
+              same(WrOpcode::kLocalInv, IBV_WR_LOCAL_INV) &&
+              same(WrOpcode::kBindMw, IBV_WR_BIND_MW) &&
+              same(WrOpcode::kSendInv, IBV_WR_SEND_WITH_INV));
 
 static_assert(same(kSendFence, IBV_SEND_FENCE) && same(kSendSignaled, IBV_SEND_SIGNALED) &&
               same(kSendSolicited, IBV_SEND_SOLICITED) && same(kSendInline, IBV_SEND_INLINE));
@@ -53,10 +60,13 @@ static_assert(
 static_assert(same(WcOpcode::kSend, IBV_WC_SEND) && same(WcOpcode::kRdmaWrite, IBV_WC_RDMA_WRITE) &&
               same(WcOpcode::kRdmaRead, IBV_WC_RDMA_READ) &&
               same(WcOpcode::kCmpSwap, IBV_WC_COMP_SWAP) &&
-              same(WcOpcode::kFetchAdd, IBV_WC_FETCH_ADD) && same(WcOpcode::kRecv, IBV_WC_RECV) &&
+              same(WcOpcode::kFetchAdd, IBV_WC_FETCH_ADD) &&
+              same(WcOpcode::kBindMw, IBV_WC_BIND_MW) &&
+              same(WcOpcode::kLocalInv, IBV_WC_LOCAL_INV) && same(WcOpcode::kRecv, IBV_WC_RECV) &&
               same(WcOpcode::kRecvRdmaImm, IBV_WC_RECV_RDMA_WITH_IMM));
 
-static_assert(same(kWcGrh, IBV_WC_GRH) && same(kWcWithImm, IBV_WC_WITH_IMM));
+static_assert(same(kWcGrh, IBV_WC_GRH) && same(kWcWithImm, IBV_WC_WITH_IMM) &&
+              same(kWcWithInv, IBV_WC_WITH_INV));
 
 static_assert(same(kQpState, IBV_QP_STATE) && same(kQpCurState, IBV_QP_CUR_STATE) &&
               same(kQpEnSqdAsyncNotify, IBV_QP_EN_SQD_ASYNC_NOTIFY) &&

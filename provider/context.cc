@@ -62,6 +62,9 @@ void set_operations(ibv_context* context) noexcept {
   context->ops.post_send = post_send;
   context->ops.post_recv = post_recv;
   context->ops.post_srq_recv = post_srq_recv;
+  context->ops.alloc_mw = alloc_mw;
+  context->ops.bind_mw = bind_mw;
+  context->ops.dealloc_mw = dealloc_mw;
   verbs_context* view = our_view(context);
   if (view->sz < sizeof(verbs_context)) view->sz = sizeof(verbs_context);
   view->query_port = query_port;

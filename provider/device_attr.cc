@@ -24,6 +24,7 @@ void fill_limits(ibv_device_attr& out) noexcept {
   out.max_cq = limits::kMaxCq;
   out.max_cqe = limits::kMaxCqe;
   out.max_mr = limits::kMaxMr;
+  out.max_mw = limits::kMaxMw;
   out.max_pd = limits::kMaxPd;
   out.max_ah = limits::kMaxAh;
   out.max_srq = limits::kMaxSrq;
@@ -46,7 +47,9 @@ void fill_device(tbt::Context& context, ibv_device_attr& out) noexcept {
   out.page_size_cap =
       ~uint64_t{0xfff} & 0xffffffff;  // any power of two from 4 KiB: nothing is page-tabled
   out.device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_RC_RNR_NAK_GEN |
-                         IBV_DEVICE_SYS_IMAGE_GUID | IBV_DEVICE_PORT_ACTIVE_EVENT;
+                         IBV_DEVICE_SYS_IMAGE_GUID | IBV_DEVICE_PORT_ACTIVE_EVENT |
+                         IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B |
+                         IBV_DEVICE_MEM_MGT_EXTENSIONS;
   out.atomic_cap = IBV_ATOMIC_HCA;
   out.max_pkeys = 1;
   out.local_ca_ack_delay = 15;

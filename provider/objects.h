@@ -125,6 +125,10 @@ struct Mr final : ibv_mr {
   Dm* device_memory = nullptr;  // what it is a region of
 };
 
+struct Mw final : ibv_mw {
+  tbt::Mw* impl = nullptr;
+};
+
 // Turns the transport's completion events of one CQ into events of its channel.
 class ChannelSink final : public CompletionSink {
  public:
@@ -180,6 +184,7 @@ inline Pd& ours(ibv_pd* pd) noexcept { return *static_cast<Pd*>(pd); }
 inline Td& ours(ibv_td* td) noexcept { return *static_cast<Td*>(td); }
 inline Dm& ours(ibv_dm* dm) noexcept { return *static_cast<Dm*>(dm); }
 inline Mr& ours(ibv_mr* mr) noexcept { return *static_cast<Mr*>(mr); }
+inline Mw& ours(ibv_mw* mw) noexcept { return *static_cast<Mw*>(mw); }
 inline Ah& ours(ibv_ah* ah) noexcept { return *static_cast<Ah*>(ah); }
 inline Srq& ours(ibv_srq* srq) noexcept { return *static_cast<Srq*>(srq); }
 inline Cq& ours(ibv_cq_ex* cq) noexcept { return *static_cast<Cq*>(cq); }
@@ -262,7 +267,13 @@ int dealloc_td(ibv_td* td) noexcept;                                            
 ibv_pd* alloc_parent_domain(ibv_context* context, ibv_parent_domain_init_attr* attr) noexcept;
 int dealloc_parent_domain(Pd& pd) noexcept;
 ibv_mr* register_memory(ibv_pd* pd, void* addr, size_t length, uint64_t iova,
-                        unsigned int access) noexcept;                     // pd_mr.cc
+                        unsigned int access) noexcept;            // pd_mr.cc
+ibv_mw* alloc_mw(ibv_pd* pd, ibv_mw_type type) noexcept;          // mw.cc
+int dealloc_mw(ibv_mw* mw) noexcept;                              // mw.cc
+int bind_mw(ibv_qp* qp, ibv_mw* mw, ibv_mw_bind* bind) noexcept;  // mw.cc
+// Whether a work request may bind the window to this key; bind_mw() has no such rule.
+bool may_post_bind(const ibv_mw* mw, uint32_t rkey) noexcept;                      // mw.cc
+void fill_bind(const ibv_mw_bind_info& info, uint32_t rkey, SendWr& wr) noexcept;  // mw.cc
 ibv_dm* alloc_dm(ibv_context* context, ibv_alloc_dm_attr* attr) noexcept;  // device_memory.cc
 int free_dm(ibv_dm* dm) noexcept;                                          // device_memory.cc
 ibv_mr* reg_dm_mr(ibv_pd* pd, ibv_dm* dm, uint64_t offset, size_t length,

@@ -27,7 +27,7 @@ constexpr unsigned int kOptionalAccess = IBV_ACCESS_OPTIONAL_RANGE;
 
 // Rights that exist but that we do not give: a program may go on without them, so they are not
 // EINVAL.
-constexpr unsigned int kUnsupportedAccess = IBV_ACCESS_MW_BIND | IBV_ACCESS_ON_DEMAND;
+constexpr unsigned int kUnsupportedAccess = IBV_ACCESS_ON_DEMAND;
 
 }  // namespace
 

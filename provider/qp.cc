@@ -134,9 +134,36 @@ Qp* make_qp(ibv_pd* pd, ibv_qp_init_attr& attr) noexcept {
   return qp.release();
 }
 
-// Whether the transport knows the operation; memory windows, invalidation and TSO it does not.
+// Whether the transport knows the operation; TSO and ATOMIC WRITE it does not.
 bool is_supported(const ibv_send_wr& wr) noexcept {
-  return wr.opcode <= IBV_WR_ATOMIC_FETCH_AND_ADD && wr.num_sge >= 0;
+  if (wr.opcode == IBV_WR_BIND_MW) return may_post_bind(wr.bind_mw.mw, wr.bind_mw.rkey);
+  return wr.opcode <= IBV_WR_SEND_WITH_INV && wr.num_sge >= 0;
+}
+
+// What the operations of RC and UC have beside their data.
+void translate_remote(const ibv_send_wr& in, SendWr& out) noexcept {
+  switch (in.opcode) {
+    case IBV_WR_ATOMIC_CMP_AND_SWP:
+    case IBV_WR_ATOMIC_FETCH_AND_ADD:
+      out.remote_addr = in.wr.atomic.remote_addr;
+      out.rkey = in.wr.atomic.rkey;
+      out.compare_add = in.wr.atomic.compare_add;
+      out.swap = in.wr.atomic.swap;
+      return;
+    case IBV_WR_BIND_MW:
+      fill_bind(in.bind_mw.bind_info, in.bind_mw.rkey, out);
+      out.num_sge = 0;
+      return;
+    case IBV_WR_LOCAL_INV:
+      out.num_sge = 0;
+      [[fallthrough]];
+    case IBV_WR_SEND_WITH_INV:
+      out.rkey = in.invalidate_rkey;
+      return;
+    default:
+      out.remote_addr = in.wr.rdma.remote_addr;
+      out.rkey = in.wr.rdma.rkey;
+  }
 }
 
 void translate(const ibv_send_wr& in, ibv_qp_type type, SendWr& out) noexcept {
@@ -151,14 +178,8 @@ void translate(const ibv_send_wr& in, ibv_qp_type type, SendWr& out) noexcept {
     out.ah = in.wr.ud.ah != nullptr ? ours(in.wr.ud.ah).impl : nullptr;
     out.remote_qpn = in.wr.ud.remote_qpn;
     out.remote_qkey = in.wr.ud.remote_qkey;
-  } else if (in.opcode >= IBV_WR_ATOMIC_CMP_AND_SWP) {
-    out.remote_addr = in.wr.atomic.remote_addr;
-    out.rkey = in.wr.atomic.rkey;
-    out.compare_add = in.wr.atomic.compare_add;
-    out.swap = in.wr.atomic.swap;
   } else {
-    out.remote_addr = in.wr.rdma.remote_addr;
-    out.rkey = in.wr.rdma.rkey;
+    translate_remote(in, out);
   }
 }
 

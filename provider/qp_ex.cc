@@ -109,6 +109,20 @@ void wr_atomic_fetch_add(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, uin
   }
 }
 
+void wr_local_inv(ibv_qp_ex* qp, uint32_t rkey) { add_remote(qp, WrOpcode::kLocalInv, rkey, 0); }
+
+void wr_send_inv(ibv_qp_ex* qp, uint32_t rkey) { add_remote(qp, WrOpcode::kSendInv, rkey, 0); }
+
+void wr_bind_mw(ibv_qp_ex* qp, ibv_mw* mw, uint32_t rkey, const ibv_mw_bind_info* info) {
+  SendWr* wr = add(qp, WrOpcode::kBindMw);
+  if (wr == nullptr) return;
+  if (!may_post_bind(mw, rkey)) {
+    builder_of(qp).error = EINVAL;
+    return;
+  }
+  fill_bind(*info, rkey, *wr);
+}
+
 void wr_set_ud_addr(ibv_qp_ex* qp, ibv_ah* ah, uint32_t remote_qpn, uint32_t remote_qkey) {
   if (SendWr* wr = last(builder_of(qp))) {
     wr->ah = ah != nullptr ? ours(ah).impl : nullptr;
@@ -192,6 +206,9 @@ void set_functions(Qp& qp) noexcept {
   qp.wr_rdma_read = wr_rdma_read;
   qp.wr_atomic_cmp_swp = wr_atomic_cmp_swp;
   qp.wr_atomic_fetch_add = wr_atomic_fetch_add;
+  qp.wr_local_inv = wr_local_inv;
+  qp.wr_send_inv = wr_send_inv;
+  qp.wr_bind_mw = wr_bind_mw;
   qp.wr_set_ud_addr = wr_set_ud_addr;
   qp.wr_set_sge = wr_set_sge;
   qp.wr_set_sge_list = wr_set_sge_list;
@@ -213,13 +230,14 @@ T* allocate(size_t count) noexcept {
 uint64_t supported_send_ops(QpType type) noexcept {
   constexpr uint64_t kSends = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM;
   constexpr uint64_t kWrites = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM;
+  constexpr uint64_t kWindows = IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW;
   constexpr uint64_t kReads = IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
                               IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
   switch (type) {
     case QpType::kRc:
-      return kSends | kWrites | kReads;
+      return kSends | kWrites | kReads | kWindows | IBV_QP_EX_WITH_SEND_WITH_INV;
     case QpType::kUc:
-      return kSends | kWrites;
+      return kSends | kWrites | kWindows;
     case QpType::kUd:
       return kSends;
   }

@@ -69,6 +69,62 @@ class ExtendedTraffic : public LiveTest {
   ibv_qp_ex* ex = nullptr;
 };
 
+// Bound by one side, used and closed by the other.
+TEST_F(ExtendedTraffic, AWindowIsOpenUntilThePeerInvalidatesIt) {
+  ibv_qp* owner = make_qp({.send_ops = IBV_QP_EX_WITH_BIND_MW | IBV_QP_EX_WITH_LOCAL_INV});
+  ibv_qp* user = make_qp({.send_ops = IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_SEND_WITH_INV});
+  ASSERT_TRUE(owner != nullptr && user != nullptr);
+  connect(owner, user);
+  alignas(8) char area[64] = {};
+  ibv_mr* region = ibv_reg_mr_iova2(pd, area, sizeof area, reinterpret_cast<uintptr_t>(area),
+                                    IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_MW_BIND);
+  ibv_mw* window = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+  ASSERT_TRUE(region != nullptr && window != nullptr);
+  const uint32_t key = ibv_inc_rkey(window->rkey);
+  const ibv_mw_bind_info info{region, reinterpret_cast<uintptr_t>(area), sizeof area,
+                              IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_ZERO_BASED};
+  ibv_qp_ex* ex_owner = ibv_qp_to_qp_ex(owner);
+  ex_owner->wr_flags = IBV_SEND_SIGNALED;
+  ibv_wr_start(ex_owner);
+  ibv_wr_bind_mw(ex_owner, window, key, &info);
+  ASSERT_EQ(ibv_wr_complete(ex_owner), 0);
+  const auto next = [&] {
+    const auto found = completions(cq, 1);
+    return found.empty() ? ibv_wc{} : found.front();
+  };
+  ibv_wc wc = next();
+  ASSERT_EQ(wc.status, IBV_WC_SUCCESS);
+  EXPECT_EQ(wc.opcode, IBV_WC_BIND_MW);
+  EXPECT_EQ(ibv_dereg_mr(region), EBUSY);
+
+  ASSERT_EQ(post_recv(owner, 60, sge(1024, 64)), 0);
+  ibv_qp_ex* ex_user = ibv_qp_to_qp_ex(user);
+  char text[] = "through it";
+  ibv_wr_start(ex_user);
+  ex_user->wr_flags = 0;
+  ibv_wr_rdma_write(ex_user, key, 8);
+  ibv_wr_set_inline_data(ex_user, text, sizeof text);
+  ibv_wr_send_inv(ex_user, key);
+  ibv_wr_set_inline_data(ex_user, text, 1);
+  ASSERT_EQ(ibv_wr_complete(ex_user), 0);
+  wc = next();
+  ASSERT_EQ(wc.status, IBV_WC_SUCCESS);
+  EXPECT_EQ(wc.wr_id, 60u);
+  EXPECT_EQ(wc.wc_flags, static_cast<unsigned>(IBV_WC_WITH_INV));
+  EXPECT_EQ(wc.invalidated_rkey, key);
+  EXPECT_STREQ(area + 8, text);
+
+  ibv_wr_start(ex_user);
+  ex_user->wr_flags = IBV_SEND_SIGNALED;
+  ibv_wr_rdma_write(ex_user, key, 8);
+  ibv_wr_set_inline_data(ex_user, text, 1);
+  ASSERT_EQ(ibv_wr_complete(ex_user), 0);
+  wc = next();
+  EXPECT_EQ(wc.status, IBV_WC_REM_ACCESS_ERR);
+  EXPECT_EQ(ibv_dereg_mr(region), 0);
+  EXPECT_EQ(ibv_dealloc_mw(window), 0);
+}
+
 TEST_F(ExtendedTraffic, EveryOperationMovesItsData) {
   std::memcpy(memory, "0123456789abcdef", 16);
   ASSERT_EQ(post_recv(receiver, 50, sge(1024, 64)), 0);

@@ -132,7 +132,7 @@ TEST_F(QpTest, AnOperationThatWeLackEndsTheChainThere) {
   for (const size_t wrong : {0u, 3u, 8u, 20u}) {
     control().sends.clear();
     Chain chain(21);
-    chain.wrs[wrong].opcode = IBV_WR_LOCAL_INV;
+    chain.wrs[wrong].opcode = IBV_WR_TSO;
     ibv_send_wr* bad = nullptr;
     EXPECT_EQ(ibv_post_send(qp, chain.wrs.data(), &bad), EINVAL);
     EXPECT_EQ(bad, &chain.wrs[wrong]);
@@ -162,6 +162,68 @@ TEST_F(QpTest, RemoteOperationsCarryTheirOperands) {
   EXPECT_EQ(swap.compare_add, 1u);
   EXPECT_EQ(swap.swap, 2u);
   EXPECT_EQ(swap.rkey, 78u);
+}
+
+TEST_F(QpTest, WindowAndInvalidationFieldsAreTranslated) {
+  char memory[64];
+  ibv_mr* mr = ibv_reg_mr_iova2(pd, memory, sizeof memory, 0, IBV_ACCESS_MW_BIND);
+  ibv_mw* mw = ibv_alloc_mw(pd, IBV_MW_TYPE_2);
+  ASSERT_NE(mw, nullptr);
+  ibv_sge garbage{};
+  ibv_send_wr wrs[3] = {};
+  wrs[0].opcode = IBV_WR_BIND_MW;
+  wrs[0].sg_list = &garbage;  // not looked at
+  wrs[0].num_sge = 1;
+  wrs[0].bind_mw.mw = mw;
+  wrs[0].bind_mw.rkey = ibv_inc_rkey(mw->rkey);
+  wrs[0].bind_mw.bind_info = {mr, 0x1000, 32, IBV_ACCESS_REMOTE_READ};
+  wrs[0].next = &wrs[1];
+  wrs[1].opcode = IBV_WR_LOCAL_INV;
+  wrs[1].invalidate_rkey = 5;
+  wrs[1].next = &wrs[2];
+  wrs[2].opcode = IBV_WR_SEND_WITH_INV;
+  wrs[2].invalidate_rkey = 6;
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(ibv_post_send(qp, wrs, &bad), 0);
+  const SendWr& bind = control().sends[0].wr;
+  EXPECT_EQ(bind.opcode, WrOpcode::kBindMw);
+  EXPECT_EQ(bind.num_sge, 0u);
+  EXPECT_EQ(bind.rkey, ibv_inc_rkey(mw->rkey));
+  EXPECT_EQ(bind.imm_be, mr->lkey);
+  EXPECT_EQ(bind.remote_addr, 0x1000u);
+  EXPECT_EQ(bind.compare_add, 32u);
+  EXPECT_EQ(bind.swap, static_cast<uint64_t>(IBV_ACCESS_REMOTE_READ));
+  EXPECT_EQ(control().sends[1].wr.rkey, 5u);
+  EXPECT_EQ(control().sends[2].wr.rkey, 6u);
+  wrs[0].bind_mw.rkey = mw->rkey + 256;
+  EXPECT_EQ(ibv_post_send(qp, wrs, &bad), EINVAL) << "the key of another window";
+  EXPECT_EQ(bad, &wrs[0]);
+  EXPECT_EQ(ibv_dealloc_mw(mw), 0);
+  EXPECT_EQ(ibv_dereg_mr(mr), 0);
+}
+
+TEST_F(QpTest, AWindowOfType1IsBoundByItsOwnCallWithANewKey) {
+  ibv_mw* mw = ibv_alloc_mw(pd, IBV_MW_TYPE_1);
+  ASSERT_NE(mw, nullptr);
+  const uint32_t before = mw->rkey;
+  ibv_mw_bind bind{};
+  bind.wr_id = 9;
+  bind.send_flags = IBV_SEND_SIGNALED;
+  bind.bind_info.mw_access_flags = IBV_ACCESS_ZERO_BASED;
+  EXPECT_EQ(ibv_bind_mw(qp, mw, &bind), EINVAL);
+  EXPECT_EQ(mw->rkey, before);
+  bind.bind_info.mw_access_flags = IBV_ACCESS_REMOTE_READ;
+  ASSERT_EQ(ibv_bind_mw(qp, mw, &bind), 0);
+  EXPECT_EQ(mw->rkey, ibv_inc_rkey(before));
+  EXPECT_EQ(control().sends.back().wr.rkey, mw->rkey);
+  EXPECT_EQ(control().sends.back().wr.wr_id, 9u);
+  ibv_send_wr wr{};
+  wr.opcode = IBV_WR_BIND_MW;
+  wr.bind_mw.mw = mw;
+  wr.bind_mw.rkey = mw->rkey;
+  ibv_send_wr* bad = nullptr;
+  EXPECT_EQ(ibv_post_send(qp, &wr, &bad), EINVAL) << "by a work request only type 2 is bound";
+  EXPECT_EQ(ibv_dealloc_mw(mw), 0);
 }
 
 TEST_F(QpTest, ReceivesWithoutBuffersAreTakenAndNegativeCountsAreNot) {
@@ -215,7 +277,8 @@ TEST_F(ExtendedPostTest, OnlyQpsMadeForItHaveTheInterface) {
   errno = 0;
   EXPECT_EQ(make(IBV_QPT_UD, IBV_QP_EX_WITH_RDMA_READ), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
-  EXPECT_EQ(make(IBV_QPT_RC, IBV_QP_EX_WITH_BIND_MW), nullptr);
+  EXPECT_EQ(make(IBV_QPT_RC, IBV_QP_EX_WITH_TSO), nullptr);
+  EXPECT_EQ(make(IBV_QPT_UC, IBV_QP_EX_WITH_SEND_WITH_INV), nullptr);
 }
 
 TEST_F(ExtendedPostTest, RequestsAreCollectedAndPostedAtOnce) {

@@ -187,6 +187,9 @@ void Traffic::predict(Side& peer, const SendWr& wr, Sent& sent, const std::byte*
       if (peer.counter_shadow == wr.compare_add) peer.counter_shadow = wr.swap;
       break;
     case WrOpcode::kRdmaRead:
+    case WrOpcode::kLocalInv:  // these three are not drawn
+    case WrOpcode::kBindMw:
+    case WrOpcode::kSendInv:
       break;
   }
 }

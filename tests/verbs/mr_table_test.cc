@@ -5,6 +5,7 @@
 #include <rapidcheck.h>
 
 #include <unordered_map>
+#include <unordered_set>
 
 namespace tbt::verbs {
 namespace {
@@ -21,7 +22,7 @@ struct Fixture : testing::Test {
   KeyError look(uint32_t key, uint64_t va, uint64_t length, uint32_t access,
                 ProtectionDomain* domain = nullptr) {
     KeyError why{};
-    table.translate(key, domain == nullptr ? &pd : domain, va, length, access, why);
+    table.translate(key, {domain == nullptr ? &pd : domain}, va, length, access, why);
     return why;
   }
 };
@@ -31,7 +32,7 @@ using MrTableTest = Fixture;
 TEST_F(MrTableTest, TranslatesInsideTheRegion) {
   const uint32_t key = add(kAccessRemoteRead);
   KeyError why{};
-  EXPECT_EQ(table.translate(key, &pd, 0x1010, 16, kAccessRemoteRead, why), memory + 0x10);
+  EXPECT_EQ(table.translate(key, {&pd}, 0x1010, 16, kAccessRemoteRead, why), memory + 0x10);
   EXPECT_EQ(why, KeyError::kNone);
 }
 
@@ -65,6 +66,28 @@ TEST_F(MrTableTest, AnErasedKeyIsUnknownAndItsNeighboursStay) {
   for (const auto& [key, alive] : keys) EXPECT_EQ(table.find(key) != nullptr, alive);
 }
 
+// The low 8 bits are a window's user's to choose: a choice must not meet another key.
+TEST_F(MrTableTest, NoTwoKeysShareTheirUpper24Bits) {
+  std::unordered_set<uint32_t> blocks;
+  constexpr size_t kEach = 10000;
+  for (size_t i = 0; i < kEach; ++i) {
+    blocks.insert(add(0) >> 8);
+    blocks.insert(table.add_window(MwType::kType2, &pd, rng) >> 8);
+  }
+  EXPECT_EQ(blocks.size(), 2 * kEach);
+}
+
+TEST_F(MrTableTest, WindowsAreLimitedAndGiveTheirPlacesBack) {
+  uint32_t last = 0;
+  for (uint32_t i = 0; i < limits::kMaxMw; ++i) last = table.add_window(MwType::kType1, &pd, rng);
+  EXPECT_NE(last, 0u);
+  EXPECT_EQ(table.add_window(MwType::kType1, &pd, rng), 0u);
+  EXPECT_NE(add(0), 0u) << "regions are counted by themselves";
+  table.remove_window(last);
+  EXPECT_EQ(table.window_key(last), 0u);
+  EXPECT_NE(table.add_window(MwType::kType1, &pd, rng), 0u);
+}
+
 TEST_F(MrTableTest, AReplacedRegionKeepsItsKeyAndHasTheNewRangeDomainAndRights) {
   const uint32_t key = add(kAccessRemoteRead);
   table.replace(key, {0, kAccessRemoteWrite, &other_pd, 0x9000, 16, memory});
@@ -87,7 +110,7 @@ TEST(MrTableProperty, AnyAccessOutsideTheRangeFails) {
     KeyError why{};
     const bool inside =
         va >= iova && bytes <= length && va - iova <= static_cast<uint64_t>(length - bytes);
-    RC_ASSERT((table.translate(key, &pd, va, bytes, 0, why) != nullptr) == inside);
+    RC_ASSERT((table.translate(key, {&pd}, va, bytes, 0, why) != nullptr) == inside);
   });
 }
 

@@ -117,8 +117,8 @@ Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
 
 uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(process_.now().ns); }
 
-// Queue pairs first, so that nothing uses the rest; then the keys, so that nobody reaches the
-// memory.
+// Queue pairs first, so that nothing uses the rest; then the keys, of windows before those of
+// regions, so that nobody reaches the memory.
 void ContextImpl::close() {
   if (!Process::usable()) return;
   std::vector<QpImpl*> pairs;
@@ -129,6 +129,9 @@ void ContextImpl::close() {
   process_.remove_context(*this);
   {
     const auto hold = process_.guard();
+    for (auto& [object, owned] : objects_) {
+      if (auto* window = dynamic_cast<MwImpl*>(owned.get())) window->forget();
+    }
     for (auto& [object, owned] : objects_) {
       if (auto* mr = dynamic_cast<MrImpl*>(owned.get()))
         process_.endpoint().regions().erase(mr->lkey());

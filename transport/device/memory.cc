@@ -11,8 +11,8 @@ namespace tbt::device {
 
 namespace {
 
-constexpr uint32_t kKnownAccess =
-    kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
+constexpr uint32_t kKnownAccess = kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead |
+                                  kAccessRemoteAtomic | kAccessMwBind;
 
 // Brings the pages in, with the right to write if that is asked for. A page that is not there, or
 // not so, is found now and not by a signal in the middle of a transfer.
@@ -67,7 +67,8 @@ Status MrImpl::destroy() {
   TBT_REQUIRE_USABLE();
   Process& process = context().process();
   const auto hold = process.guard();
-  process.endpoint().regions().erase(key_);
+  if (!process.endpoint().regions().erase(key_))
+    return Status(EBUSY, "a memory window is bound to the region");
   --pd_->users;
   context().discard(*this);
   return {};
@@ -79,11 +80,41 @@ Status MrImpl::rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t 
   verbs::ProtectionDomain& domain = static_cast<PdImpl&>(pd).domain;
   Process& process = context().process();
   const auto hold = process.guard();
-  process.endpoint().regions().replace(
-      key_, {key_, access, &domain, iova, length, static_cast<std::byte*>(addr)});
+  if (!process.endpoint().regions().replace(
+          key_, {key_, access, &domain, iova, length, static_cast<std::byte*>(addr)})) {
+    return Status(EBUSY, "a memory window is bound to the region");
+  }
   --pd_->users;
   ++domain.users;
   pd_ = &domain;
+  return {};
+}
+
+Result<Mw*> PdImpl::alloc_mw(MwType type) {
+  TBT_REQUIRE_USABLE();
+  if (type != MwType::kType1 && type != MwType::kType2)
+    return Status(EINVAL, "no such type of memory window");
+  Process& process = context().process();
+  const auto hold = process.guard();
+  const uint32_t key = process.endpoint().add_window(type, &domain);
+  if (key == 0) return Status(ENOMEM, "no memory window left");
+  ++domain.users;
+  return context().adopt(std::make_unique<MwImpl>(context(), domain, type, key));
+}
+
+uint32_t MwImpl::rkey() const noexcept {
+  const auto hold = const_cast<MwImpl*>(this)->context().process().guard();
+  return table().window_key(key_);
+}
+
+void MwImpl::forget() noexcept { table().remove_window(key_); }
+
+Status MwImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  forget();
+  --pd_->users;
+  context().discard(*this);
   return {};
 }
 

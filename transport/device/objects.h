@@ -11,6 +11,7 @@ class PdImpl final : public Pd, public Object {
   explicit PdImpl(ContextImpl& context) : Object(context, nullptr) {}
 
   Result<Mr*> reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) override;
+  Result<Mw*> alloc_mw(MwType type) override;
   Result<Qp*> create_qp(const QpOptions& options) override;
   Result<Srq*> create_srq(const SrqOptions& options) override;
   Result<Ah*> create_ah(const AddressVector& av) override;
@@ -32,6 +33,26 @@ class MrImpl final : public Mr, public Object {
  private:
   verbs::ProtectionDomain* pd_;
   uint32_t key_;
+};
+
+class MwImpl final : public Mw, public Object {
+ public:
+  MwImpl(ContextImpl& context, verbs::ProtectionDomain& pd, MwType type, uint32_t key)
+      : Object(context, nullptr), pd_(&pd), type_(type), key_(key) {}
+
+  MwType type() const noexcept override { return type_; }
+  uint32_t rkey() const noexcept override;
+  Status destroy() override;
+  void forget() noexcept;  // the table's entry only; the lock is held
+
+ private:
+  verbs::MrTable& table() const noexcept {
+    return const_cast<MwImpl*>(this)->context().process().endpoint().regions();
+  }
+
+  verbs::ProtectionDomain* pd_;
+  MwType type_;
+  uint32_t key_;  // its upper 24 bits
 };
 
 class AhImpl final : public Ah, public Object {

@@ -18,8 +18,13 @@ WcOpcode completion_opcode(WrOpcode opcode) noexcept {
       return WcOpcode::kCmpSwap;
     case WrOpcode::kFetchAdd:
       return WcOpcode::kFetchAdd;
+    case WrOpcode::kBindMw:
+      return WcOpcode::kBindMw;
+    case WrOpcode::kLocalInv:
+      return WcOpcode::kLocalInv;
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
+    case WrOpcode::kSendInv:
       break;
   }
   return WcOpcode::kSend;
@@ -108,7 +113,8 @@ void complete_recv(Core& core, QueuePair& qp, const RecvCompletion& what) {
   wc.src_qp = what.src_qp;
   wc.slid = what.slid;
   wc.sl = what.sl;
-  wc.flags = (what.has_imm ? kWcWithImm : 0u) | (what.has_grh ? kWcGrh : 0u);
+  wc.flags = (what.has_imm ? kWcWithImm : 0u) | (what.has_inv ? kWcWithInv : 0u) |
+             (what.has_grh ? kWcGrh : 0u);
   qp.resp.have_receive = false;
   push_recv(core, qp, wc, qp.resp.receive.index, what.solicited);
 }

@@ -65,7 +65,8 @@ struct RecvCompletion {
   WcOpcode opcode = WcOpcode::kRecv;
   uint32_t byte_len = 0;
   bool has_imm = false;
-  uint32_t imm_be = 0;
+  bool has_inv = false;
+  uint32_t imm_be = 0;  // has_inv: the invalidated key
   bool solicited = false;
   bool has_grh = false;
   uint32_t src_qp = 0;

@@ -36,7 +36,7 @@ bool start_uc(Core& core, QueuePair& qp, const PacketHeaders& headers) {
     if ((qp.attr.access_flags & kAccessRemoteWrite) == 0) return false;
     verbs::KeyError why{};
     if (headers.dma_length != 0 &&
-        core.regions.translate(headers.rkey, qp.pd, headers.va, headers.dma_length,
+        core.regions.translate(headers.rkey, qp.accessor(), headers.va, headers.dma_length,
                                kAccessRemoteWrite, why) == nullptr) {
       return false;
     }
@@ -58,8 +58,9 @@ bool place_uc(Core& core, QueuePair& qp, std::span<const std::byte> payload) {
   }
   if (resp.placed + payload.size() > resp.write_length) return false;
   verbs::KeyError why{};
-  std::byte* to = core.regions.translate(resp.write_rkey, qp.pd, resp.write_va + resp.placed,
-                                         payload.size(), kAccessRemoteWrite, why);
+  std::byte* to =
+      core.regions.translate(resp.write_rkey, qp.accessor(), resp.write_va + resp.placed,
+                             payload.size(), kAccessRemoteWrite, why);
   if (to != nullptr) copy_in_order(to, payload.data(), payload.size());
   return to != nullptr;
 }

@@ -213,6 +213,9 @@ bool Endpoint::free_number(uint32_t number) const noexcept { return !core_->qps.
 const verbs::MemoryRegion* Endpoint::register_memory(const verbs::MemoryRegion& region) {
   return core_->regions.insert(region, core_->rng);
 }
+uint32_t Endpoint::add_window(MwType type, verbs::ProtectionDomain* pd) {
+  return core_->regions.add_window(type, pd, core_->rng);
+}
 const Stats& Endpoint::stats() const noexcept { return core_->stats; }
 uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
 Instant Endpoint::next_deadline() const noexcept {
@@ -258,6 +261,7 @@ void Endpoint::destroy_qp(Instant now, QueuePair& qp) {
   --qp.recv_cq->users;
   if (qp.srq != nullptr) --qp.srq->users;
   if (qp.srq != nullptr && qp.type == QpType::kUc) --qp.srq->uc_users;
+  core_->regions.unbind_all_of(qp.number);
   core_->qps.erase(qp);
 }
 
@@ -276,6 +280,7 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   }
   if (target == QpState::kReset) {
     reset(qp);
+    core.regions.unbind_all_of(qp.number);
     return {};
   }
   take_attributes(qp, attr, mask);

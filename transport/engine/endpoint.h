@@ -129,6 +129,8 @@ class Endpoint {
   verbs::MrTable& regions() noexcept;
   // nullptr when limits::kMaxMr regions exist.
   const verbs::MemoryRegion* register_memory(const verbs::MemoryRegion& region);
+  // An unbound memory window; its key, or 0 when there are too many.
+  uint32_t add_window(MwType type, verbs::ProtectionDomain* pd);
   [[nodiscard]] bool free_number(uint32_t number) const noexcept;
   // EINVAL: limits exceeded, or the CQs are missing. The granted caps are in attr.cap.
   Result<QueuePair*> create_qp(const QpConfig& config);

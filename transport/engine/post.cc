@@ -24,7 +24,11 @@ bool opcode_fits(QpType type, WrOpcode opcode) noexcept {
     case WrOpcode::kRdmaRead:
     case WrOpcode::kCmpSwap:
     case WrOpcode::kFetchAdd:
+    case WrOpcode::kSendInv:
       return type == QpType::kRc;
+    case WrOpcode::kLocalInv:
+    case WrOpcode::kBindMw:
+      return type != QpType::kUd;
   }
   return false;
 }
@@ -52,6 +56,17 @@ Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle
   return bytes <= limits::kMtuBytesMax ? Status() : invalid("datagram exceeds the MTU");
 }
 
+constexpr uint32_t kWindowAccess = kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead |
+                                   kAccessRemoteAtomic | kAccessZeroBased;
+
+// Of a bind; whether the window and the region fit is seen when its turn comes.
+Status check_local(const SendWr& wr) noexcept {
+  if (wr.num_sge != 0) return invalid("a bind or an invalidation has no data");
+  const bool known = (wr.swap & ~uint64_t{kWindowAccess}) == 0;
+  return wr.opcode != WrOpcode::kBindMw || known ? Status()
+                                                 : invalid("an access flag is not a window's");
+}
+
 Status check_request(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
                      uint64_t bytes) noexcept {
   if (wr.num_sge > qp.attr.cap.max_send_sge && (wr.flags & kSendInline) == 0)
@@ -60,6 +75,7 @@ Status check_request(const QueuePair& qp, const SendWr& wr, const AddressHandle*
     return invalid("queue pair cannot send in this state");
   }
   if (!opcode_fits(qp.type, wr.opcode)) return invalid("opcode not of this queue pair type");
+  if (wr.opcode == WrOpcode::kBindMw || wr.opcode == WrOpcode::kLocalInv) return check_local(wr);
   if (bytes > limits::kMaxMessageBytes) return invalid("message exceeds the limit");
   const bool is_inline = (wr.flags & kSendInline) != 0;
   if (is_inline && bytes > qp.attr.cap.max_inline_data)

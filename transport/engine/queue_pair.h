@@ -173,6 +173,7 @@ struct QueuePair {
     return state == QpState::kRtr || state == QpState::kRts || state == QpState::kSqd ||
            state == QpState::kSqe;
   }
+  [[nodiscard]] verbs::Accessor accessor() const noexcept { return {pd, number}; }
   // Of all timers but the measured one (req.probe_deadline).
   [[nodiscard]] Instant deadline() const noexcept;
 };

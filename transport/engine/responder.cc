@@ -85,7 +85,9 @@ void finish_message(Request& r, WcOpcode opcode, uint32_t bytes) {
   done.opcode = opcode;
   done.byte_len = bytes;
   done.has_imm = r.headers.is(wire::kOpImm);
-  done.imm_be = done.has_imm ? r.headers.imm_be : 0;
+  done.has_inv = r.headers.is(wire::kOpIeth);
+  if (done.has_imm) done.imm_be = r.headers.imm_be;
+  if (done.has_inv) done.imm_be = r.headers.rkey;
   done.solicited = r.headers.solicited;
   done.slid = r.headers.slid;
   done.sl = r.headers.sl;
@@ -103,6 +105,11 @@ void execute_send(Request& r) {
     return refuse_with_receive(r, wire::NakCode::kInvalidRequest, WcStatus::kLocLen,
                                kVendorLocalLength);
   }
+  const bool invalidates = r.headers.is(wire::kOpIeth);
+  if (invalidates && !r.core.regions.may_invalidate(r.headers.rkey, r.qp.accessor())) {
+    return refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess,
+                               kVendorRemoteKey);
+  }
   const std::span<const Sge> sges(resp.receive.sges.data(), resp.receive.num_sge);
   if (!scatter(r.core, r.qp.pd, sges, resp.placed, r.payload)) {
     return refuse_with_receive(r, wire::NakCode::kRemoteOperationalError, WcStatus::kLocProt,
@@ -111,6 +118,7 @@ void execute_send(Request& r) {
   resp.placed += r.payload.size();
   accept(r, 1);
   if (!r.headers.is(wire::kOpEnd)) return;
+  if (invalidates) r.core.regions.invalidate(r.headers.rkey, r.qp.accessor());
   resp.kind = MessageKind::kNone;
   resp.msn = psn_add(resp.msn, 1);
   finish_message(r, WcOpcode::kRecv, static_cast<uint32_t>(resp.placed));
@@ -124,7 +132,7 @@ bool write_may_start(Request& r) {
   }
   if (r.headers.dma_length == 0) return true;
   verbs::KeyError why{};
-  if (r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, r.headers.dma_length,
+  if (r.core.regions.translate(r.headers.rkey, r.qp.accessor(), r.headers.va, r.headers.dma_length,
                                kAccessRemoteWrite, why) != nullptr) {
     return true;
   }
@@ -141,8 +149,9 @@ bool place_write(Request& r) {
   ResponderState& resp = r.qp.resp;
   if (r.payload.empty()) return true;
   verbs::KeyError why{};
-  std::byte* to = r.core.regions.translate(resp.write_rkey, r.qp.pd, resp.write_va + resp.placed,
-                                           r.payload.size(), kAccessRemoteWrite, why);
+  std::byte* to =
+      r.core.regions.translate(resp.write_rkey, r.qp.accessor(), resp.write_va + resp.placed,
+                               r.payload.size(), kAccessRemoteWrite, why);
   if (to == nullptr) return false;
   copy_in_order(to, r.payload.data(), r.payload.size());
   resp.placed += r.payload.size();
@@ -213,7 +222,7 @@ void execute_read(Request& r) {
     return refuse(r, wire::NakCode::kInvalidRequest);
   }
   verbs::KeyError why{};
-  if (length != 0 && r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, length,
+  if (length != 0 && r.core.regions.translate(r.headers.rkey, r.qp.accessor(), r.headers.va, length,
                                               kAccessRemoteRead, why) == nullptr) {
     return refuse(r, wire::NakCode::kRemoteAccessError);
   }
@@ -238,8 +247,8 @@ void execute_atomic(Request& r) {
     return refuse(r, wire::NakCode::kInvalidRequest);
   }
   verbs::KeyError why{};
-  std::byte* at =
-      r.core.regions.translate(r.headers.rkey, r.qp.pd, r.headers.va, 8, kAccessRemoteAtomic, why);
+  std::byte* at = r.core.regions.translate(r.headers.rkey, r.qp.accessor(), r.headers.va, 8,
+                                           kAccessRemoteAtomic, why);
   if (at == nullptr) return refuse(r, wire::NakCode::kRemoteAccessError);
   if (reinterpret_cast<uintptr_t>(at) % 8 != 0) return refuse(r, wire::NakCode::kInvalidRequest);
   slot->atomic = true;
@@ -317,8 +326,6 @@ void handle_gap(Request& r, const wire::ParsedPacket& packet) {
 
 void execute(Request& r) {
   if (!in_order(r) || !length_fits(r)) return refuse(r, wire::NakCode::kInvalidRequest);
-  if (r.headers.is(wire::kOpIeth))
-    return refuse(r, wire::NakCode::kInvalidRequest);  // invalidate: not yet
   if (r.headers.is(wire::kOpSend)) return execute_send(r);
   if (r.headers.is(wire::kOpWrite)) return execute_write(r);
   if (r.headers.is(wire::kOpRead)) return execute_read(r);

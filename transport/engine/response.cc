@@ -79,8 +79,8 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   verbs::KeyError why{};
   const std::byte* from = nullptr;
   if (bytes != 0)
-    from =
-        core.regions.translate(slot.rkey, qp.pd, slot.va + offset, bytes, kAccessRemoteRead, why);
+    from = core.regions.translate(slot.rkey, qp.accessor(), slot.va + offset, bytes,
+                                  kAccessRemoteRead, why);
   if (bytes != 0 && from == nullptr) {
     refuse_read(core, qp, slot);
     return false;

@@ -49,7 +49,8 @@ bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint
   return walk(qp.sq.sges(wqe_index).first(wqe.num_sge), offset, length,
               [&](const Sge& sge, uint64_t va, uint64_t part) {
                 verbs::KeyError why{};
-                const std::byte* from = core.regions.translate(sge.lkey, qp.pd, va, part, 0, why);
+                const std::byte* from = core.regions.translate(sge.lkey, {qp.pd}, va, part,
+                                                               verbs::kAccessLocalRead, why);
                 if (from == nullptr) return false;
                 packet.payload[packet.pieces++] = {from, static_cast<size_t>(part)};
                 return true;
@@ -62,7 +63,7 @@ bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access) 
   for (const Sge& sge : qp.sq.sges(wqe_index).first(wqe.num_sge)) {
     verbs::KeyError why{};
     if (sge.length != 0 &&
-        core.regions.translate(sge.lkey, qp.pd, sge.addr, sge.length, access, why) == nullptr) {
+        core.regions.translate(sge.lkey, {qp.pd}, sge.addr, sge.length, access, why) == nullptr) {
       return false;
     }
   }
@@ -74,7 +75,7 @@ bool scatter(Core& core, const verbs::ProtectionDomain* pd, std::span<const Sge>
   const std::byte* from = bytes.data();
   return walk(sges, offset, bytes.size(), [&](const Sge& sge, uint64_t va, uint64_t part) {
     verbs::KeyError why{};
-    std::byte* to = core.regions.translate(sge.lkey, pd, va, part, kAccessLocalWrite, why);
+    std::byte* to = core.regions.translate(sge.lkey, {pd}, va, part, kAccessLocalWrite, why);
     if (to == nullptr) return false;
     copy_in_order(to, from, static_cast<size_t>(part));
     from += part;

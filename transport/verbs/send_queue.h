@@ -18,7 +18,7 @@ namespace tbt::verbs {
 
 struct SendWqe {
   uint64_t wr_id = 0;
-  uint64_t remote_addr = 0;
+  uint64_t remote_addr = 0;  // these six: as in SendWr
   uint64_t compare_add = 0;
   uint64_t swap = 0;
   uint32_t rkey = 0;
@@ -53,7 +53,12 @@ struct SendWqe {
     return opcode == WrOpcode::kRdmaWrite || opcode == WrOpcode::kRdmaWriteImm;
   }
   [[nodiscard]] bool consumes_receive() const noexcept {
-    return !wants_answer() && opcode != WrOpcode::kRdmaWrite;
+    return !wants_answer() && !is_local() && opcode != WrOpcode::kRdmaWrite;
+  }
+  [[nodiscard]] bool invalidates() const noexcept { return opcode == WrOpcode::kSendInv; }
+  // Sends nothing.
+  [[nodiscard]] bool is_local() const noexcept {
+    return opcode == WrOpcode::kLocalInv || opcode == WrOpcode::kBindMw;
   }
 };
 

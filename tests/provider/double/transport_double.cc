@@ -24,6 +24,14 @@ struct DoubleMr final : Mr {
   }
 };
 
+struct DoubleMw final : Mw {
+  MwType kind{};
+  uint32_t key = 0;
+  [[nodiscard]] MwType type() const noexcept override { return kind; }
+  [[nodiscard]] uint32_t rkey() const noexcept override { return key; }
+  Status destroy() override { return destroyed(); }
+};
+
 struct DoubleAh final : Ah {
   Status destroy() override { return destroyed(); }
 };
@@ -114,6 +122,7 @@ struct DoubleQp final : Qp {
 struct World {
   Control control;
   std::list<DoubleMr> mrs;
+  std::list<DoubleMw> mws;
   std::list<DoubleAh> ahs;
   std::list<DoubleCq> cqs;
   std::list<DoubleSrq> srqs;
@@ -131,6 +140,12 @@ struct DoublePd final : Pd {
     DoubleMr& mr = world().mrs.emplace_back();
     mr.key = static_cast<uint32_t>(world().mrs.size()) << 8;
     return static_cast<Mr*>(&mr);
+  }
+  Result<Mw*> alloc_mw(MwType type) override {
+    DoubleMw& mw = world().mws.emplace_back();
+    mw.kind = type;
+    mw.key = 0x77000000 | static_cast<uint32_t>(world().mws.size()) << 8 | 0xff;
+    return static_cast<Mw*>(&mw);
   }
   Result<Qp*> create_qp(const QpOptions& options) override {
     control().qps.push_back(options);

@@ -25,6 +25,7 @@ namespace tbt {
 class Context;
 class Pd;
 class Mr;
+class Mw;
 class Cq;
 class Qp;
 class Srq;
@@ -103,11 +104,13 @@ class TBT_EXPORT Pd {
   // A region of no length has keys that open nothing.
   // Errors: EINVAL (access flags, wrap), EFAULT (memory not mapped so), ENOMEM.
   virtual Result<Mr*> reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) = 0;
+  // Unbound. Errors: EINVAL (type), ENOMEM.
+  virtual Result<Mw*> alloc_mw(MwType type) = 0;
   virtual Result<Qp*> create_qp(const QpOptions& options) = 0;
   virtual Result<Srq*> create_srq(const SrqOptions& options) = 0;
   // ENETUNREACH: no peer has that address.
   virtual Result<Ah*> create_ah(const AddressVector& av) = 0;
-  virtual Status destroy() = 0;  // EBUSY while an MR, QP, SRQ or AH of it lives
+  virtual Status destroy() = 0;  // EBUSY while an MR, MW, QP, SRQ or AH of it lives
 
  protected:
   ~Pd() = default;
@@ -117,14 +120,26 @@ class TBT_EXPORT Mr {
  public:
   [[nodiscard]] virtual uint32_t lkey() const noexcept = 0;
   [[nodiscard]] virtual uint32_t rkey() const noexcept = 0;
-  // Returns when the transport no longer touches the memory.
+  // Returns when the transport no longer touches the memory. EBUSY while a memory window is bound to it.
   virtual Status destroy() = 0;
   // The same keys for another domain, memory or access; returns when the old memory is no longer touched. On an
-  // error (those of reg_mr) the region stays as it was.
+  // error (those of reg_mr, or EBUSY as above) the region stays as it was.
   virtual Status rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) = 0;
 
  protected:
   ~Mr() = default;
+};
+
+// Memory window: a part of a region with a key and rights of its own. Work requests bind and invalidate it.
+class TBT_EXPORT Mw {
+ public:
+  [[nodiscard]] virtual MwType type() const noexcept = 0;
+  // As last bound; a bind may change the low 8 bits only.
+  [[nodiscard]] virtual uint32_t rkey() const noexcept = 0;
+  virtual Status destroy() = 0;  // whether bound or not
+
+ protected:
+  ~Mw() = default;
 };
 
 class TBT_EXPORT Ah {

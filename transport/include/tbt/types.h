@@ -21,6 +21,8 @@ enum AccessFlags : uint32_t {
   kAccessRemoteWrite = 2,
   kAccessRemoteRead = 4,
   kAccessRemoteAtomic = 8,
+  kAccessMwBind = 16,     // of a region: memory windows may be bound to it
+  kAccessZeroBased = 32,  // of a window: its addresses begin at 0
 };
 
 enum class WrOpcode : uint8_t {
@@ -31,7 +33,14 @@ enum class WrOpcode : uint8_t {
   kRdmaRead = 4,
   kCmpSwap = 5,
   kFetchAdd = 6,
+  kLocalInv = 7,
+  kBindMw = 8,
+  kSendInv = 9,
 };
+
+// A memory window of type 1 is bound by a call of its own and open to every QP of its PD; one of type 2 is bound
+// by a work request (2B) and open to the QP that this was posted to.
+enum class MwType : uint8_t { kType1 = 1, kType2 = 2 };
 
 enum SendFlags : uint32_t { kSendFence = 1, kSendSignaled = 2, kSendSolicited = 4, kSendInline = 8 };
 
@@ -43,9 +52,10 @@ enum class WcStatus : uint8_t {
 const char* wc_status_name(WcStatus status) noexcept;
 
 enum class WcOpcode : uint8_t {
-  kSend = 0, kRdmaWrite = 1, kRdmaRead = 2, kCmpSwap = 3, kFetchAdd = 4, kRecv = 128, kRecvRdmaImm = 129,
+  kSend = 0, kRdmaWrite = 1, kRdmaRead = 2, kCmpSwap = 3, kFetchAdd = 4, kBindMw = 5, kLocalInv = 6,
+  kRecv = 128, kRecvRdmaImm = 129,
 };
-enum WcFlags : uint32_t { kWcGrh = 1, kWcWithImm = 2 };
+enum WcFlags : uint32_t { kWcGrh = 1, kWcWithImm = 2, kWcWithInv = 8 };
 
 // Why an error completion came: Wc::vendor_err. docs/verbs_coverage.md has the sentences.
 enum VendorError : uint32_t {
@@ -62,6 +72,7 @@ enum VendorError : uint32_t {
   kVendorRemoteKey = 0x10a,     // (responder) rkey, range or access of an incoming request
   kVendorRequest = 0x10b,       // (responder) malformed or forbidden incoming request
   kVendorCqOverflow = 0x10c,
+  kVendorWindow = 0x10d,        // a memory window could not be bound or invalidated so
 };
 
 struct Sge {
@@ -77,7 +88,7 @@ struct Wc {
   uint16_t slid = 0;
   uint32_t vendor_err = 0;
   uint32_t byte_len = 0;
-  uint32_t imm_be = 0;       // as on the wire
+  uint32_t imm_be = 0;       // as on the wire; with kWcWithInv the invalidated rkey
   uint32_t qp_num = 0;
   uint32_t src_qp = 0;       // UD
   uint32_t flags = 0;        // WcFlags
@@ -108,11 +119,11 @@ struct SendWr {
   uint32_t num_sge = 0;
   WrOpcode opcode = WrOpcode::kSend;
   uint32_t flags = 0;        // SendFlags; with kSendInline the SGEs' lkeys are ignored
-  uint32_t imm_be = 0;
-  uint64_t remote_addr = 0;  // RDMA and atomics
-  uint32_t rkey = 0;
-  uint64_t compare_add = 0;  // compare value, or the addend
-  uint64_t swap = 0;
+  uint32_t imm_be = 0;       // kBindMw: lkey of the region
+  uint64_t remote_addr = 0;  // RDMA and atomics; kBindMw: address in the region
+  uint32_t rkey = 0;         // kBindMw: the window's new key; kLocalInv, kSendInv: the key to invalidate
+  uint64_t compare_add = 0;  // compare value, or the addend; kBindMw: length, 0 unbinds
+  uint64_t swap = 0;         // kBindMw: AccessFlags
   Ah* ah = nullptr;          // UD
   uint32_t remote_qpn = 0;
   uint32_t remote_qkey = 0;
@@ -194,6 +205,7 @@ inline constexpr uint32_t kMaxSge = 30;
 inline constexpr uint32_t kMaxCq = 65536;
 inline constexpr uint32_t kMaxCqe = 1u << 20;
 inline constexpr uint32_t kMaxMr = 1u << 20;
+inline constexpr uint32_t kMaxMw = 65536;
 inline constexpr uint32_t kMaxPd = 65536;
 inline constexpr uint32_t kMaxAh = 1u << 20;
 inline constexpr uint32_t kMaxSrq = 4096;
