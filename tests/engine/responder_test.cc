@@ -325,6 +325,38 @@ TEST(Responder, AReadWhoseRegionGoesAwayIsRefusedMidway) {
   EXPECT_EQ(h.qp->state, QpState::kErr);
 }
 
+// Its loss must not hide the cause behind a time-out.
+TEST(Responder, TheNakThatEndedTheConnectionIsSaidAgainToWhoComesAgain) {
+  Harness h;
+  auto headers = h.from_peer(Opcode::kRcWriteOnly, kRqPsn);
+  headers.rkey = h.key + 1;
+  headers.va = h.address(0);
+  headers.dma_length = 8;
+  h.receive(headers, bytes(8));
+  expect_nak(h, 2, kRqPsn);  // lost
+  EXPECT_EQ(h.events().size(), 1u);
+  for (int repetition = 0; repetition < 2; ++repetition) {
+    h.receive(headers, bytes(8));
+    h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 1), bytes(8));
+    expect_nak(h, 2, kRqPsn);
+    h.expect_silence();
+  }
+  EXPECT_TRUE(h.events().empty());
+  auto stranger = headers;
+  stranger.slid = 999;
+  h.receive(stranger, bytes(8));
+  h.expect_silence();
+}
+
+TEST(Responder, AQueuePairThatTheApplicationEndedSaysNothing) {
+  Harness h;
+  QpAttr attr;
+  attr.qp_state = QpState::kErr;
+  ASSERT_TRUE(h.endpoint->modify_qp(h.now, *h.qp, attr, kQpState).ok());
+  h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn), bytes(8));
+  h.expect_silence();
+}
+
 TEST(Responder, StrangersAndWrongServicesAreDroppedAndCounted) {
   Harness h;
   auto stranger = h.from_peer(Opcode::kRcSendOnly, kRqPsn);

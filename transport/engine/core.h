@@ -170,6 +170,7 @@ void handle_datagram(Core& core, QueuePair& qp, const wire::ParsedPacket& packet
 // The next owed READ response, atomic answer, NAK or ACK.
 bool next_response(Core& core, QueuePair& qp, TxPacket& packet);
 bool owes_response(const QueuePair& qp) noexcept;
+void repeat_refusal(Core& core, QueuePair& qp) noexcept;
 
 // uc_credit.cc
 // May the message at the cursor start? If not, a request for credit is owed.

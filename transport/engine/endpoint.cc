@@ -156,6 +156,7 @@ void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
   if (!service_fits(qp.type, headers.opcode)) return void(++core.stats.rx_wrong_service);
   if (qp.connected() && !from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
   const bool response = headers.is(wire::kOpResponse);
+  if (!response && qp.state == QpState::kErr && qp.resp.refused) return repeat_refusal(core, qp);
   if (response ? !qp.may_send() : !qp.may_receive()) return void(++core.stats.rx_wrong_state);
   if (response) return handle_response(core, qp, packet, payload);
   if (qp.state == QpState::kRtr && !qp.established) {

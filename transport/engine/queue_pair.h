@@ -103,6 +103,7 @@ struct ResponderState {
   bool ack_owed = false;
   bool nak_owed = false;
   bool sequence_nak_sent = false;  // one NAK per gap (C-064)
+  bool refused = false;            // the NAK of nak_syndrome has ended the connection
   uint8_t nak_syndrome = 0;
   uint32_t nak_psn = 0;
   // READs and atomics, a ring of the last max_dest_rd_atomic.

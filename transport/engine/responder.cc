@@ -36,6 +36,7 @@ void owe_nak(QueuePair& qp, uint8_t syndrome) noexcept {
 // The connection is over: a NAK that says why, an event, and the error state.
 void refuse(Request& r, wire::NakCode code) {
   ++r.core.stats.naks_error_sent;
+  r.qp.resp.refused = true;
   owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
   const bool access = code == wire::NakCode::kRemoteAccessError;
   r.core.raise(access ? AsyncEventType::kQpAccessErr : AsyncEventType::kQpReqErr, r.qp.user);
@@ -45,6 +46,7 @@ void refuse(Request& r, wire::NakCode code) {
 // As refuse(), where a receive WQE carries the cause, so no event is needed.
 void refuse_with_receive(Request& r, wire::NakCode code, WcStatus status, uint32_t vendor) {
   ++r.core.stats.naks_error_sent;
+  r.qp.resp.refused = true;
   owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
   fail_recv(r.core, r.qp, status, vendor);
   enter_error(r.core, r.qp);

@@ -64,7 +64,7 @@ void refuse_read(Core& core, QueuePair& qp, const Resource& slot) {
   for (Resource& other : resp.resources) other.pending = false;
   resp.pending = 0;
   ++core.stats.naks_error_sent;
-  resp.nak_owed = true;
+  resp.nak_owed = resp.refused = true;
   resp.nak_psn = slot.cursor_psn;
   resp.nak_syndrome = wire::aeth_syndrome(wire::AethKind::kNak,
                                           static_cast<uint8_t>(wire::NakCode::kRemoteAccessError));
@@ -110,6 +110,13 @@ void make_ack(QueuePair& qp, uint32_t psn, uint8_t syndrome, TxPacket& packet) n
 
 bool owes_response(const QueuePair& qp) noexcept {
   return qp.resp.pending != 0 || qp.resp.nak_owed || qp.resp.ack_owed;
+}
+
+// The NAK that ended the connection may have been lost: a peer that comes again hears it again,
+// and so learns the cause instead of running into its time-out.
+void repeat_refusal(Core& core, QueuePair& qp) noexcept {
+  qp.resp.nak_owed = true;
+  core.make_ready(qp);
 }
 
 bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
