@@ -97,13 +97,22 @@ def port_states(site):
 
 @group()
 def lossy(site):
-    """RC over a cable that loses, damages and doubles frames: every byte right."""
+    """RC over a cable that loses, damages and doubles frames, and under TBT_RC_DROP: every byte right."""
     faults = ["--cable", "drop=0.5%,corrupt=0.2%,duplicate=0.2%"]
     with Fabric(site, options=faults) as fabric:
         for size in (64, 4096, 262144):
             run_pingpong(fabric, "rc", ["-c"], size, rounds=200)
         run_pingpong(fabric, "srq", ["-c"], 4096, rounds=20)
-        site.say("0.5 % lost, 0.2 % damaged, 0.2 % doubled")
+    with Fabric(site) as fabric:
+        run_pingpong(fabric, "rc", ["-c"], 4096, rounds=200, server_host=0, extra={"TBT_RC_DROP": "10%"})
+        run_pingpong(fabric, "uc", ["-c"], 4096, rounds=200, server_host=0, extra={"TBT_RC_DROP": "100%"})
+        port = free_port()
+        command = ["ibv_rc_pingpong", "-p", port, "-n", 1]
+        ends = fabric.start_pair(command, [*command, "127.0.0.1"], port, server_host=0, extra={"TBT_RC_DROP": "100%"})
+        failed = ends[1].wait(20)
+        expect(failed.status != 0 and "transport retry counter exceeded" in failed.text(), failed.text())
+        ends[0].kill()
+        site.say("cable: 0.5 % lost, 0.2 % damaged, 0.2 % doubled; within a host: 10 % of RC, all of RC lost")
 
 
 @group()

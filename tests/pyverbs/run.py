@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Runs rdma-core's own test-suite (pyverbs) against tbt0 of an emulated fabric.
 
-  run.py [--build DIR] [-v] [TEST...]    -v: each test; TEST: a name as unittest takes it, for a look by hand
+  run.py [--build DIR] [--rc-drop 1%] [-v] [TEST...]
+
+  --rc-drop: loses so much of what reliable connections send; -v: each test; TEST: a name as unittest takes it, for
+  a look by hand
 
 The suite is Debian's, unmodified. What may be skipped, and why, is in expected_skips.txt: a skip that is not
 listed there fails the run, and so does a listed one that no longer happens. docs/testing.md says more.
@@ -73,13 +76,13 @@ def unpack(folder):
             shutil.copy(path, folder)
 
 
-def run_suite(site, tests):
+def run_suite(site, rc_drop, tests):
     """The outcomes, and whether the process ended well."""
     unpack(site.folder / "tests")
     results = site.folder / "results"
     with Fabric(site) as fabric:
         command = [PYTHON, "-B", HERE / "collect.py", site.folder, results, "--dev", "tbt0", *tests]
-        done = fabric.run(0, command, seconds=SECONDS_MAX, ok=False)
+        done = fabric.run(0, command, seconds=SECONDS_MAX, ok=False, extra={"TBT_RC_DROP": rc_drop})
     if site.verbose:
         print(done.out)
     lines = results.read_text().splitlines() if results.exists() else []
@@ -101,10 +104,10 @@ def has_pyverbs():
     return subprocess.run([PYTHON, "-c", "import pyverbs.device"], capture_output=True).returncode == 0
 
 
-def run(build, verbose, tests):
+def run(build, verbose, rc_drop, tests):
     site = Site(build, verbose)
     try:
-        results = run_suite(site, tests)
+        results = run_suite(site, rc_drop, tests)
         report(results)
         if tests:  # by hand: the lists are for the whole
             problems = problems_of(results, [Expectation("may * any")], 0)
@@ -120,6 +123,7 @@ def run(build, verbose, tests):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--build", default=os.environ.get("TBT_BUILD", HERE.parents[1] / "build" / "dev"))
+    parser.add_argument("--rc-drop", default="", metavar="PERCENTAGE")
     parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("tests", nargs="*", metavar="TEST")
     options = parser.parse_args()
@@ -130,7 +134,7 @@ def main():
         print(f"no {SUITE}: rdma-core is not installed, or dpkg was told to leave documentation out")
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up
-    problems = run(options.build, options.verbose, options.tests)
+    problems = run(options.build, options.verbose, options.rc_drop, options.tests)
     for problem in problems:
         print(f"  FAILED: {problem}", flush=True)
     return 1 if problems else 0

@@ -56,19 +56,25 @@ Process* Process::get(Status& why) {
   }
   const std::lock_guard<std::mutex> hold(mutex);
   if (process != nullptr) return process;
+  Result<uint32_t> rc_loss = RcLoss::from_environment();
+  if (!rc_loss) {
+    why = rc_loss.error();
+    return nullptr;
+  }
   auto attachment = fabric::attach(fabric::daemon_socket_path());
   if (!attachment) {
     why = attachment.error();
     return nullptr;
   }
   pthread_atfork(nullptr, nullptr, [] { forked = true; });
-  process = new Process(std::move(attachment).value());
+  process = new Process(std::move(attachment).value(), *rc_loss);
   return process;
 }
 
-Process::Process(std::unique_ptr<fabric::Attachment> attachment)
+Process::Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm)
     : attachment_(std::move(attachment)),
       memory_(*attachment_->memory),
+      rc_loss_(rc_loss_ppm, random_seed()),
       endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(),
                                                    static_cast<const engine::Router&>(*this),
                                                    Rng(random_seed()))) {
@@ -156,6 +162,7 @@ bool Process::transmit_on(uint32_t rail_index, Instant now) {
     engine::TxPacket& packet = tx_packet_;
     while (used + fabric::kFramesPerPacketMax <= room &&
            endpoint_->poll_transmit(now, rail_index, packet)) {
+      if (rc_loss_.takes(packet.headers)) continue;
       const std::span<const std::span<const std::byte>> pieces(packet.payload.data(),
                                                                packet.pieces);
       used += fabric::write_packet(

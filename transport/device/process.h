@@ -22,6 +22,7 @@
 
 #include "base/time.h"
 #include "device/engine_lock.h"
+#include "device/rc_loss.h"
 #include "engine/endpoint.h"
 #include "fabric/attach.h"
 #include "fabric/directory.h"
@@ -78,7 +79,7 @@ class Process final : private engine::Router {
   void sent_to_self() noexcept;
 
  private:
-  explicit Process(std::unique_ptr<fabric::Attachment> attachment);
+  Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm);
   std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
                                      uint32_t spread) const override;
 
@@ -114,6 +115,7 @@ class Process final : private engine::Router {
   std::array<rail::RxPacket, kRxBurst> rx_packets_;
   wire::ParsedPacket rx_parsed_;
   engine::TxPacket tx_packet_;
+  RcLoss rc_loss_;
   std::unique_ptr<engine::Endpoint> endpoint_;
   std::vector<ContextImpl*> contexts_;
   static constexpr Duration kPatience = Duration::from_us(20);
