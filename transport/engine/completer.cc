@@ -29,6 +29,7 @@ uint32_t credits_of(uint8_t code) noexcept {
 void progress(Core& core, QueuePair& qp, uint32_t before) noexcept {
   RequesterState& req = qp.req;
   forget_sacked(req, before, req.una_psn);
+  forget_repairs(req);
   note_progress(core, qp, static_cast<uint32_t>(psn_diff(req.una_psn, before)));
   req.retries_left = qp.attr.retry_cnt;
   req.rnr_retries_left = qp.attr.rnr_retry;

@@ -80,6 +80,12 @@ void forget_all_sacked(RequesterState& req) noexcept {
   req.sacked_count = 0;
 }
 
+// Left behind they would come to lie ahead of us, once half of the PSNs have passed.
+void forget_repairs(RequesterState& req) noexcept {
+  if (psn_diff(req.repaired_to, req.una_psn) < 0) req.repaired_to = req.una_psn;
+  if (psn_diff(req.round_mark, req.una_psn) < 0) req.round_mark = req.una_psn;
+}
+
 void keep_place(QueuePair& qp) noexcept {
   if (qp.req.send_psn == qp.req.sent_end) qp.req.fresh_cursor = qp.req.cursor;
 }
@@ -121,7 +127,6 @@ void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept {
   RequesterState& req = qp.req;
   const uint32_t end = req.una_psn;
   note_arrival(core, qp, highest);
-  if (psn_diff(req.repaired_to, end) < 0) req.repaired_to = end;
   if (psn_diff(highest, req.round_mark) > 0) req.repaired_to = end;
   if (psn_diff(highest, req.repaired_to) <= 0) return;
   if (req.repaired_to == end) {

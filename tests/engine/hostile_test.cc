@@ -1,0 +1,53 @@
+// States that only a bad cable, a careless application or a hostile peer brings about. Each test is
+// something that the fuzzer (tests/fuzz/fuzz_engine.cc), or reading the code for it, has found.
+#include "harness.h"
+
+namespace tbt::engine {
+namespace {
+
+using wire::Opcode;
+
+void receive_sack(Harness& h, uint32_t psn, uint32_t bits) {
+  wire::PacketHeaders sack = h.from_peer(Opcode::kRcSack, psn);
+  sack.src_qp = kPeerQpn;
+  sack.syndrome = 0x1f;
+  sack.control = {bits, 0, 0};
+  h.receive(sack);
+}
+
+// The half of all first PSNs that lie "before" 0 must not keep a repair from starting.
+TEST(Hostile, AGapIsRepairedWhateverTheFirstPsn) {
+  for (uint32_t first : {0u, 0x7fffffu, 0x800001u, 0xa00000u, 0xfffffeu}) {
+    Harness h({.sq_psn = first});
+    h.post(WrOpcode::kSend, 1, 0, 4 * kMtu);
+    h.expect_packet(Opcode::kRcSendFirst);
+    for (int i = 0; i < 2; ++i) h.expect_packet(Opcode::kRcSendMiddle);
+    h.expect_packet(Opcode::kRcSendLast);
+    receive_sack(h, first, 1);  // the second is missing, the third is there
+    EXPECT_EQ(h.expect_packet(Opcode::kRcSendMiddle).headers.psn, wire::psn_add(first, 1)) << first;
+    h.expect_silence();
+  }
+}
+
+// PSNs come round: what was repaired long ago must not look like what is being repaired.
+TEST(Hostile, ARepairOfLongAgoIsForgotten) {
+  Harness h;
+  h.post(WrOpcode::kSend, 1, 0, 3 * kMtu);
+  h.expect_packet(Opcode::kRcSendFirst);
+  h.expect_packet(Opcode::kRcSendMiddle);
+  h.expect_packet(Opcode::kRcSendLast);
+  receive_sack(h, kSqPsn, 1);
+  h.expect_packet(Opcode::kRcSendMiddle);
+  h.receive_ack(kSqPsn + 2);
+  h.post(WrOpcode::kSend, 2, 0, 8 * kMtu);
+  for (int i = 0; i < 8; ++i) {
+    TxPacket packet;
+    ASSERT_TRUE(h.endpoint->poll_transmit(h.now, 0, packet));
+  }
+  h.receive_ack(kSqPsn + 8);
+  EXPECT_GE(wire::psn_diff(h.qp->req.repaired_to, h.qp->req.una_psn), 0);
+  EXPECT_GE(wire::psn_diff(h.qp->req.round_mark, h.qp->req.una_psn), 0);
+}
+
+}  // namespace
+}  // namespace tbt::engine
