@@ -15,6 +15,15 @@ void receive_sack(Harness& h, uint32_t psn, uint32_t bits) {
   h.receive(sack);
 }
 
+SendWr send_of(const Sge& sge, uint64_t wr_id, uint32_t flags = kSendSignaled) {
+  SendWr wr;
+  wr.wr_id = wr_id;
+  wr.sg_list = &sge;
+  wr.num_sge = 1;
+  wr.flags = flags;
+  return wr;
+}
+
 // The half of all first PSNs that lie "before" 0 must not keep a repair from starting.
 TEST(Hostile, AGapIsRepairedWhateverTheFirstPsn) {
   for (uint32_t first : {0u, 0x7fffffu, 0x800001u, 0xa00000u, 0xfffffeu}) {
@@ -47,6 +56,36 @@ TEST(Hostile, ARepairOfLongAgoIsForgotten) {
   h.receive_ack(kSqPsn + 8);
   EXPECT_GE(wire::psn_diff(h.qp->req.repaired_to, h.qp->req.una_psn), 0);
   EXPECT_GE(wire::psn_diff(h.qp->req.round_mark, h.qp->req.una_psn), 0);
+}
+
+TEST(Hostile, ALostRequestBeforeOneThatCannotBeSentIsRepeated) {
+  Harness h;
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  const Sge bad{h.address(0), 8, h.key + 1};
+  ASSERT_TRUE(h.try_post(send_of(bad, 2)).ok());
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.expect_silence();
+  h.pass(Duration::from_ms(5));  // it was lost
+  EXPECT_EQ(h.expect_packet(Opcode::kRcSendOnly).headers.psn, kSqPsn);
+  h.expect_silence();
+  h.receive_ack(kSqPsn);
+  EXPECT_EQ(h.expect_completion().wr_id, 1u);
+  EXPECT_EQ(h.expect_completion(WcStatus::kLocProt).wr_id, 2u);
+}
+
+TEST(Hostile, ARequestThatCannotBeSentDoesNotFailAnother) {
+  Harness h;
+  h.post(WrOpcode::kSend, 1, 0, 3 * kMtu);
+  const Sge bad{h.address(0), 8, h.key + 1};
+  ASSERT_TRUE(h.try_post(send_of(bad, 2)).ok());
+  h.expect_packet(Opcode::kRcSendFirst);
+  h.expect_packet(Opcode::kRcSendMiddle);
+  h.expect_packet(Opcode::kRcSendLast);
+  h.expect_silence();
+  h.pass(Duration::from_ms(5));
+  h.receive_ack(kSqPsn);  // one of its packets, late
+  h.expect_no_completion();
+  EXPECT_EQ(h.qp->state, QpState::kRts);
 }
 
 }  // namespace

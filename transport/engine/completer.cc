@@ -38,6 +38,7 @@ void progress(Core& core, QueuePair& qp, uint32_t before) noexcept {
   if (psn_diff(req.una_psn, req.send_psn) > 0) {
     req.send_psn = req.una_psn;
     req.cursor = qp.sq.head;
+    req.failed = false;  // that was said of the WQE at the cursor
     if (req.repairing && psn_diff(req.una_psn, req.repair_end) >= 0) resume_fresh(qp);
   }
   req.ack_deadline = req.probe_deadline = Instant::never();

@@ -215,6 +215,7 @@ void rewind(Core& core, QueuePair& qp) noexcept {
   ++core.stats.retries;
   keep_place(qp);
   qp.req.repairing = false;
+  qp.req.failed = false;  // found out again when its turn comes
   qp.req.cursor = qp.sq.head;
   qp.req.send_psn = qp.req.una_psn;
   qp.req.rewound = true;

@@ -141,6 +141,7 @@ void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept {
     ++core.stats.repairs;
   }
   req.repairing = true;
+  req.failed = false;  // found out again when its turn comes
   req.repair_end = req.repaired_to = highest;
   core.make_ready(qp);
 }
