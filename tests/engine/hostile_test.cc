@@ -88,5 +88,21 @@ TEST(Hostile, ARequestThatCannotBeSentDoesNotFailAnother) {
   EXPECT_EQ(h.qp->state, QpState::kRts);
 }
 
+// A completion queue that overflows while an acknowledge is taken leaves no timer behind.
+TEST(Hostile, AnOverflowStopsTheTimers) {
+  Harness h;
+  verbs::CompletionQueue tiny(1, nullptr);
+  h.qp->send_cq = &tiny;
+  ++tiny.users;
+  for (uint64_t i = 1; i <= 3; ++i) h.post(WrOpcode::kSend, i, 0, 8);
+  for (int i = 0; i < 3; ++i) h.expect_packet(Opcode::kRcSendOnly);
+  h.receive_ack(kSqPsn + 1);
+  ASSERT_EQ(h.qp->state, QpState::kErr);
+  EXPECT_TRUE(h.qp->req.ack_deadline.is_never());
+  EXPECT_TRUE(h.qp->req.probe_deadline.is_never());
+  for (int i = 0; i < 8; ++i) h.pass(Duration::from_ms(50));
+  EXPECT_TRUE(h.qp->sq.empty()) << "a request was completed twice";
+}
+
 }  // namespace
 }  // namespace tbt::engine

@@ -27,6 +27,7 @@ uint32_t credits_of(uint8_t code) noexcept {
 }
 
 void progress(Core& core, QueuePair& qp, uint32_t before) noexcept {
+  if (!qp.may_send()) return;  // a completion found its queue full, and that ended everything
   RequesterState& req = qp.req;
   forget_sacked(req, before, req.una_psn);
   forget_repairs(req);
