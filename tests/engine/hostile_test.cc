@@ -104,5 +104,28 @@ TEST(Hostile, AnOverflowStopsTheTimers) {
   EXPECT_TRUE(h.qp->sq.empty()) << "a request was completed twice";
 }
 
+// UC: what comes after a message that could not be sent to its end.
+TEST(Hostile, UcGoesOnAfterAMessageThatBrokeOff) {
+  Harness h({.type = QpType::kUc, .uc_drop = true});
+  const uint32_t key =
+      h.endpoint->register_memory({0, 0, &h.pd, h.address(0), 4096, h.memory.data()})->key;
+  const Sge sge{h.address(0), 3 * kMtu, key};
+  ASSERT_TRUE(h.try_post(send_of(sge, 1)).ok());
+  h.expect_packet(Opcode::kUcSendFirst);
+  h.endpoint->regions().erase(key);
+  h.expect_silence();
+  h.expect_completion(WcStatus::kLocProt);
+  ASSERT_EQ(h.qp->state, QpState::kSqe);
+  QpAttr attr;
+  attr.qp_state = QpState::kRts;
+  ASSERT_TRUE(h.endpoint->modify_qp(h.now, *h.qp, attr, kQpState).ok());
+  h.memory[0] = std::byte{0x5a};
+  h.post(WrOpcode::kSend, 2, 0, 8, kSendSignaled | kSendInline);
+  const Sent sent = h.expect_packet(Opcode::kUcSendOnly);
+  ASSERT_EQ(sent.payload.size(), 8u);
+  EXPECT_EQ(sent.payload[0], std::byte{0x5a});
+  h.expect_completion();
+}
+
 }  // namespace
 }  // namespace tbt::engine
