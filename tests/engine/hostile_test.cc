@@ -127,5 +127,48 @@ TEST(Hostile, UcGoesOnAfterAMessageThatBrokeOff) {
   h.expect_completion();
 }
 
+// What one peer makes us keep is at most a window's worth of packets, and the same place is used
+// for the next one.
+TEST(Hostile, WhatIsKeptAfterGapsHasAnEnd) {
+  Harness h;
+  for (uint32_t round = 0; round < 3; ++round) {
+    for (uint32_t i = 1; i < 2000; ++i) {
+      wire::PacketHeaders packet = h.from_peer(Opcode::kRcSendMiddle, kRqPsn + i);
+      h.receive(packet, bytes(kMtu));
+    }
+  }
+  EXPECT_EQ(h.qp->resp.early->count(), kReorderPackets - 1);
+}
+
+// Guessing keys over RC costs a connection a guess (T1).
+TEST(Hostile, AWrongKeyEndsTheConnectionAtOnce) {
+  for (Opcode opcode : {Opcode::kRcWriteOnly, Opcode::kRcReadRequest, Opcode::kRcFetchAdd}) {
+    Harness h;
+    wire::PacketHeaders guess = h.from_peer(opcode, kRqPsn);
+    guess.rkey = h.key + 1;
+    guess.dma_length = 8;
+    h.receive(guess, opcode == Opcode::kRcWriteOnly ? bytes(8) : std::vector<std::byte>{});
+    EXPECT_EQ(h.qp->state, QpState::kErr);
+    wire::PacketHeaders right = h.from_peer(Opcode::kRcWriteOnly, kRqPsn + 1);
+    right.dma_length = 8;
+    h.receive(right, bytes(8));
+    EXPECT_EQ(h.memory[0], std::byte{0});
+  }
+}
+
+// A domain is a wall: the right key on a queue pair of another domain opens nothing (T1).
+TEST(Hostile, AKeyOfAnotherDomainIsAWrongKey) {
+  Harness h;
+  const uint32_t all = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite;
+  const uint32_t foreign =
+      h.endpoint->register_memory({0, all, &h.other_pd, h.address(0), 64, h.memory.data()})->key;
+  wire::PacketHeaders write = h.from_peer(Opcode::kRcWriteOnly, kRqPsn);
+  write.rkey = foreign;
+  write.dma_length = 8;
+  h.receive(write, bytes(8));
+  EXPECT_EQ(h.qp->state, QpState::kErr);
+  EXPECT_EQ(h.memory[0], std::byte{0});
+}
+
 }  // namespace
 }  // namespace tbt::engine
