@@ -283,6 +283,66 @@ def rule_links(tree):
                     yield f"{path}:{number}: no heading {anchor} in {name or path}"
 
 
+CONFORMANCE = "docs/conformance.md"
+STATUS = re.compile(r"implemented|deliberately different: \S.*|not yet: \S.*")
+
+
+def known_tests(tree):
+    """Suite.Name of every GoogleTest case and the names of the ctest entries that tests/ makes."""
+    known = {f"tidy_{name}" for name in RULES}
+    for path, text in tree.text_files():
+        if not path.startswith("tests/"):
+            continue
+        if path.endswith(".cc"):
+            cases = re.findall(r"^TEST(?:_F|_P)?\(\s*(\w+),\s*(\w+)\s*\)", text, re.M)
+            known.update(f"{suite}.{name}" for suite, name in cases)
+        elif path.endswith("CMakeLists.txt"):
+            known.update(re.findall(r"\b(?:add_test\(\s*NAME\s+|tbt_test\()([a-z_]+)\b(?!\$)", text))
+            known.update(f"fuzz_{name}_replay" for name in re.findall(r"^tbt_fuzz\((\w+)", text, re.M))
+        elif re.fullmatch(r"tests/conformance/groups_\w+\.py", path):
+            known.update(f"conformance_{name}" for name in re.findall(r"^@group\(.*\)\ndef (\w+)", text, re.M))
+    return known
+
+
+def conformance_numbers(text):
+    """The numbers that the document itself says the list has: "C-001 to C-018, C-020 to ...", in its order."""
+    line = next((line for line in text.split("\n") if line.startswith("The list: ")), "")
+    return [f"C-{number:03}" for first, last in re.findall(r"C-(\d+) to C-(\d+)", line)
+            for number in range(int(first), int(last) + 1)]
+
+
+def rule_conformance(tree):
+    """docs/conformance.md has each number once and in order, a status, and tests that exist."""
+    if CONFORMANCE not in tree.paths:
+        return
+    known = known_tests(tree)
+    wanted = conformance_numbers(tree.text(CONFORMANCE))
+    seen = []
+    for number, line in enumerate(tree.text(CONFORMANCE).split("\n"), 1):
+        if not re.match(r"\| C-", line):
+            continue
+        where = f"{CONFORMANCE}:{number}:"
+        cells = [cell.strip() for cell in line.strip("|").split(" |")]
+        seen.append(cells[0])
+        if len(cells) != 4:
+            yield f"{where} {cells[0]} has {len(cells)} cells, not 4"
+            continue
+        tests = re.findall(r"`([^`]+)`", cells[3])
+        if not STATUS.fullmatch(cells[2]):
+            yield f"{where} {cells[0]}: no such status: {cells[2]}"
+        elif cells[2] == "implemented" and not tests:
+            yield f"{where} {cells[0]} is implemented, but no test is named"
+        for name in tests:
+            if name not in known:
+                yield f"{where} {cells[0]}: there is no test {name}"
+    if not wanted:
+        yield f"{CONFORMANCE}:1: no line that says which numbers the list has"
+    elif seen != wanted:
+        index = next((i for i, (a, b) in enumerate(zip(seen, wanted)) if a != b), min(len(seen), len(wanted)))
+        found, due = (part[index] if index < len(part) else "the end" for part in (seen, wanted))
+        yield f"{CONFORMANCE}:1: {found} where {due} is due"
+
+
 def compile_alone(tree, path):
     """The compiler's complaint about a file that includes nothing but this header, or None."""
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fsyntax-only"]

@@ -143,6 +143,38 @@ class Planted(unittest.TestCase):
         self.expect(links=["a.md:2: missing.md", "a.md:3: no heading nothing",
                            "a.md:3: no heading part-three"])
 
+    def plant_conformance(self, *rows):
+        self.plant("tests/engine/a_test.cc", OPENING + "TEST(Suite, Name) {}\nTEST_F(Fixture,\n       Other) {}\n")
+        self.plant("tests/engine/CMakeLists.txt", "tbt_test(engine_test\n  SOURCES a_test.cc)\nadd_test(NAME sim)\n")
+        self.plant("tests/fuzz/CMakeLists.txt", "tbt_fuzz(packet ROOMS wire)\nadd_test(NAME made_${name})\n")
+        self.plant("tests/conformance/groups_x.py", "@group(alone=True)\ndef kill(site):\n    pass\n")
+        table = "".join(f"| {row} |\n" for row in rows)
+        self.plant("docs/conformance.md", f"# List\n\nThe list: C-001 to C-002, C-010 to C-011.\n\n{table}")
+
+    def test_conformance_with_every_kind_of_test(self):
+        self.plant_conformance("C-001 | a | implemented | `Suite.Name`, `Fixture.Other`", "C-002 | b | not yet: c |",
+                               "C-010 | d | deliberately different: e | `sim`, `engine_test`, `tidy_links`",
+                               "C-011 | f | implemented | `fuzz_packet_replay`, `conformance_kill`")
+        self.expect()
+
+    def test_conformance_that_names_no_test_or_one_that_is_not_there(self):
+        self.plant_conformance("C-001 | a | implemented | `Suite.Gone`, `made_`", "C-002 | b | implemented |",
+                               "C-010 | c | nearly | `sim`", "C-011 | not yet: d |")
+        self.expect(conformance=["C-001: there is no test Suite.Gone", "C-001: there is no test made_",
+                                 "C-002 is implemented, but no test", "C-010: no such status: nearly",
+                                 "C-011 has 3 cells"])
+
+    def test_conformance_with_numbers_missing_or_out_of_order(self):
+        rows = [f"C-{number} | a | not yet: b |" for number in ("001", "002", "010", "011")]
+        self.plant_conformance(*rows[:3])
+        self.expect(conformance=["the end where C-011 is due"])
+        self.plant_conformance(rows[0], rows[2], rows[1], rows[3])
+        self.expect(conformance=["C-010 where C-002 is due"])
+        self.plant_conformance(*rows, "C-012 | a | not yet: b |")
+        self.expect(conformance=["C-012 where the end is due"])
+        self.plant("docs/conformance.md", "# List\n")
+        self.expect(conformance=["no line that says which numbers"])
+
     def test_header_that_needs_another_first(self):
         self.plant("transport/base/a.h", HEADER + "inline std::string f() { return {}; }\n")
         self.expect(headers=["base/a.h:1: does not compile alone"])
