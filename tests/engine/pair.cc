@@ -53,6 +53,7 @@ void End::connect(const PairSetup& setup, uint32_t peer, uint16_t peer_lid) {
   attr.dest_qpn = peer;
   attr.av.dlid = peer_lid;
   attr.max_rd_atomic = attr.max_dest_rd_atomic = setup.rd_atomic;
+  attr.min_rnr_timer = 1;
   attr.timeout = 14;
   attr.retry_cnt = attr.rnr_retry = 7;
   const struct {
@@ -97,9 +98,9 @@ Pair::Pair(const PairSetup& setup) {
   b.connect(setup, kNumberOfA, 64);
 }
 
-uint32_t Pair::carry() {
+uint32_t Pair::carry(uint32_t most) {
   uint32_t count = 0;
-  while (carry_one(a, b) || carry_one(b, a)) ++count;
+  while (count < most && (carry_one(a, b) || carry_one(b, a))) ++count;
   return count;
 }
 

@@ -46,8 +46,8 @@ class End : private Router {
 class Pair {
  public:
   explicit Pair(const PairSetup& setup = {});
-  // Carries packets both ways until none is left. Returns how many there were.
-  uint32_t carry();
+  // Carries packets both ways until none is left, or so many. Returns how many there were.
+  uint32_t carry(uint32_t most = UINT32_MAX);
   // Posts at `a` from its memory at `offset`, to the peer's memory at `remote`.
   void post(WrOpcode opcode, uint64_t wr_id, uint32_t offset, uint32_t length, uint32_t remote = 0,
             uint32_t flags = kSendSignaled);

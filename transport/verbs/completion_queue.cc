@@ -14,7 +14,7 @@ CompletionQueue::CompletionQueue(uint32_t entries, void* user)
     : ring_(ring_size(entries)), user_(user) {}
 
 bool CompletionQueue::push(const Wc& wc, const SlotRelease& release, const void* owner) noexcept {
-  if (queued() == entries()) {
+  if (overflowed_ || queued() == entries()) {
     overflowed_ = true;
     return false;
   }

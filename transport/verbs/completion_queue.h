@@ -24,7 +24,7 @@ class CompletionQueue {
  public:
   explicit CompletionQueue(uint32_t entries, void* user);
 
-  // False when there is no room: the completion is lost and the queue is overflowed().
+  // False when there is no room, and ever after: the completion is lost, the queue is overflowed().
   bool push(const Wc& wc, const SlotRelease& release, const void* owner) noexcept;
   // Copies out the oldest completions and returns how many.
   uint32_t pop(std::span<Wc> out) noexcept;
