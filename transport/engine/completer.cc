@@ -185,9 +185,12 @@ bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::Pac
   const bool last = index + 1 == wqe.psn_count;
   const size_t due = last ? wqe.length - index * qp.mtu : qp.mtu;
   if (bytes != due) return false;
-  // Once a part was asked for again, responses of several runs may be on their way.
-  if (wqe.restarted) return true;
-  return headers.is(wire::kOpStart) == (index == 0) && headers.is(wire::kOpEnd) == last;
+  const bool begins = headers.is(wire::kOpStart);
+  const bool ends = headers.is(wire::kOpEnd);
+  if ((index == 0 && !begins) || (last && !ends)) return false;
+  // Once a part was asked for again, responses of several runs may be on their way: any may begin
+  // or end a run.
+  return wqe.restarted || (begins == (index == 0) && ends == last);
 }
 
 bool place_answer(Core& core, QueuePair& qp, uint32_t at, const wire::PacketHeaders& headers,
