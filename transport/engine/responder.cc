@@ -126,6 +126,17 @@ void execute_send(Request& r) {
   finish_message(r, WcOpcode::kRecv, static_cast<uint32_t>(resp.placed));
 }
 
+// No right to the memory. A packet with an immediate has a receive that can tell (C-111); the FIRST
+// of a longer WRITE does not say that an immediate follows.
+void refuse_write(Request& r) {
+  if (r.headers.is(wire::kOpImm) && take_receive(r.core, r.qp)) {
+    refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess,
+                        kVendorRemoteKey);
+  } else {
+    refuse(r, wire::NakCode::kRemoteAccessError);
+  }
+}
+
 // Range, right and domain of the whole WRITE, before its first byte is placed (C-101).
 bool write_may_start(Request& r) {
   if ((r.qp.attr.access_flags & kAccessRemoteWrite) == 0 || r.headers.dma_length > kDmaLengthMax) {
@@ -138,12 +149,7 @@ bool write_may_start(Request& r) {
                                kAccessRemoteWrite, why) != nullptr) {
     return true;
   }
-  if (r.headers.is(wire::kOpImm) && take_receive(r.core, r.qp)) {
-    refuse_with_receive(r, wire::NakCode::kRemoteAccessError, WcStatus::kLocAccess,
-                        kVendorRemoteKey);
-  } else {
-    refuse(r, wire::NakCode::kRemoteAccessError);
-  }
+  refuse_write(r);
   return false;
 }
 
@@ -179,7 +185,7 @@ void execute_write(Request& r) {
   if (last ? after != resp.write_length : after >= resp.write_length) {
     return refuse(r, wire::NakCode::kInvalidRequest);
   }
-  if (!place_write(r)) return refuse(r, wire::NakCode::kRemoteAccessError);
+  if (!place_write(r)) return refuse_write(r);
   accept(r, 1);
   if (!last) return;
   resp.kind = MessageKind::kNone;
