@@ -32,7 +32,6 @@ TEST(RemoteAccess, WithoutTheRightToTheMemoryIsRefusedAndTouchesNothing) {
       verbs::MemoryRegion region{0, all, &h.pd, h.address(64), 64, h.memory.data() + 64};
       if (fault == kOtherDomain) region.pd = &h.other_pd;
       if (fault == kNoRight) region.access = kAccessLocalWrite;
-      if (fault == kWrap) region.iova = UINT64_MAX - 63;
       auto headers = request(h, opcode, 8);
       headers.rkey = h.endpoint->register_memory(region)->key;
       headers.va = region.iova;
@@ -40,7 +39,7 @@ TEST(RemoteAccess, WithoutTheRightToTheMemoryIsRefusedAndTouchesNothing) {
       if (fault == kWrongKey) headers.rkey ^= 0x100;
       if (fault == kBefore) headers.va -= 8;
       if (fault == kBehind) headers.va += 64;
-      if (fault == kWrap) headers.va += 64;  // 0
+      if (fault == kWrap) headers.va = UINT64_MAX - 7;  // ends at 0
       if (fault == kGone) h.endpoint->regions().erase(headers.rkey);
       h.receive(headers, opcode == Opcode::kRcWriteOnly ? bytes(8) : std::vector<std::byte>{});
       expect_nak(h, wire::NakCode::kRemoteAccessError);
