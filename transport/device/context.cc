@@ -85,6 +85,8 @@ PortAttr ContextImpl::query_port() const {
       gbps = std::max(gbps, directory.links[k].speed_gbps);
   }
   attr.speed_100mbps = gbps * 10;
+  // Of this process: another one's are its own business.
+  attr.qkey_viol_cntr = static_cast<uint32_t>(process_.endpoint().stats().rx_bad_qkey);
   attr.active_speed = kSpeedFdr10;
   attr.active_width = 1;
   for (const Speed& speed : kSpeeds) {

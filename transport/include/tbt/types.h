@@ -70,9 +70,7 @@ enum VendorError : uint32_t {
   kVendorRemoteNak = 0x108,     // the peer refused: see the status
   kVendorBadResponse = 0x109,   // the peer's answer does not fit the request
   kVendorRemoteKey = 0x10a,     // (responder) rkey, range or access of an incoming request
-  kVendorRequest = 0x10b,       // (responder) malformed or forbidden incoming request
-  kVendorCqOverflow = 0x10c,
-  kVendorWindow = 0x10d,        // a memory window could not be bound or invalidated so
+  kVendorWindow = 0x10b,        // a memory window could not be bound or invalidated so
 };
 
 struct Sge {
