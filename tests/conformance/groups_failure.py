@@ -96,6 +96,25 @@ def port_states(site):
 
 
 @group()
+def port_events(site):
+    """A program that waits for events of the port hears of an unplug and a replug, in this order and once each."""
+    with Fabric(site) as fabric:
+        watcher = fabric.start(0, ["ibv_asyncwatch", "-d", "tbt0"])
+        wait_until(lambda: watcher.time_of(r"async event FD"), 10, "ibv_asyncwatch does not start")
+        site.tbt_command("cable", "--fabric", fabric.name, "unplug", "0")
+        wait_until(lambda: watcher.time_of(r"event_type .*\(10\)"), 5, f"no PORT_ERR\n{watcher.output()}")
+        expect(port_state(fabric, 0) == "PORT_DOWN", "the event came before the state")
+        site.tbt_command("cable", "--fabric", fabric.name, "plug", "0")
+        wait_until(lambda: watcher.time_of(r"event_type .*\(9\)"), 5, f"no PORT_ACTIVE\n{watcher.output()}")
+        expect(port_state(fabric, 0) == "PORT_ACTIVE", "the event came before the state")
+        time.sleep(0.2)
+        events = re.findall(r"event_type .*\((\d+)\)", watcher.output())
+        watcher.kill()
+        expect(events == ["10", "9"], f"events {events}\n{watcher.output()}")
+        site.say("PORT_ERR, then PORT_ACTIVE")
+
+
+@group()
 def lossy(site):
     """RC over a cable that loses, damages and doubles frames, and under TBT_RC_DROP: every byte right."""
     faults = ["--cable", "drop=0.5%,corrupt=0.2%,duplicate=0.2%"]
