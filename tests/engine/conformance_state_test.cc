@@ -198,7 +198,7 @@ TEST(Sqe, AUcSendErrorFlushesTheSendsAndLeavesTheReceives) {
   EXPECT_EQ(h.expect_completion().wr_id, 4u);
 }
 
-// The message that broke off has used its PSNs; the next one starts after them.
+// The message that broke off has used the PSNs that it sent; the next one starts after them.
 TEST(Sqe, AUcMessageThatBreaksOffMidwayDoesNotSpoilTheNext) {
   Harness h({.type = QpType::kUc, .uc_drop = true});
   const uint32_t key =
@@ -216,8 +216,8 @@ TEST(Sqe, AUcMessageThatBreaksOffMidwayDoesNotSpoilTheNext) {
   ASSERT_EQ(h.qp->state, QpState::kSqe);
   ASSERT_TRUE(modify(h, QpState::kRts).ok());
   h.post(WrOpcode::kSend, 2, 0, 2 * kMtu);
-  EXPECT_EQ(h.expect_packet(Opcode::kUcSendFirst).headers.psn, kSqPsn + 4);
-  EXPECT_EQ(h.expect_packet(Opcode::kUcSendLast).headers.psn, kSqPsn + 5);
+  EXPECT_EQ(h.expect_packet(Opcode::kUcSendFirst).headers.psn, kSqPsn + 1);
+  EXPECT_EQ(h.expect_packet(Opcode::kUcSendLast).headers.psn, kSqPsn + 2);
   EXPECT_EQ(h.expect_completion().wr_id, 2u);
 }
 

@@ -137,8 +137,6 @@ void fail_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
   qp.state = QpState::kSqe;
   qp.req.next_psn = qp.req.send_psn;  // a message that broke off has used no more than it sent
   stop_requester(qp);
-  // A message that broke off keeps its PSNs; the first one after the return to RTS follows them.
-  if (qp.type == QpType::kUc) qp.req.send_psn = qp.req.una_psn = qp.req.sent_end = qp.req.next_psn;
   flush_send_queue(core, qp);
 }
 
