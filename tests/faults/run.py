@@ -1,0 +1,297 @@
+#!/usr/bin/env python3
+"""Measures how long faults of an emulated fabric are felt, and prints a table.
+
+  run.py [--build DIR] [--repetitions N] [--strict] [FAULT...]
+
+Plain verbs programs (endpoint.cc) keep requests outstanding while something breaks. Without --strict a fault fails
+the run when its median is beyond the bound, with it when its 99.9th percentile is: that asks for a quiet machine.
+"""
+import argparse
+import math
+import os
+import pathlib
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "conformance"))
+from harness import CaseFailed, Fabric, Site, expect, wait_until  # noqa: E402
+
+ANSWER_SECONDS = 20
+TIMEOUT, RETRY = 14, 7  # as perftest has them: 67 ms, eight times
+
+
+def milliseconds(begin_ns, end_ns):
+    return (end_ns - begin_ns) / 1e6
+
+
+class Endpoint:
+    """One endpoint.cc on a host. Lines in, lines out."""
+
+    def __init__(self, fabric, host):
+        site = fabric.site
+        words = [site.tbt, "run", "--fabric", fabric.name, "--host", str(host), "--",
+                 pathlib.Path(site.build) / "tests" / "faults" / "fault_endpoint"]
+        self.process = subprocess.Popen([str(w) for w in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, text=True, env=site.environment)
+        self.lines = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
+        self.expect("ready")
+
+    def _read(self):
+        for line in self.process.stdout:
+            self.lines.put(line.strip())
+        self.lines.put(None)
+
+    def tell(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def expect(self, word, seconds=ANSWER_SECONDS):
+        """The numbers of the next line, which must begin with `word`."""
+        try:
+            line = self.lines.get(timeout=seconds)
+        except queue.Empty:
+            raise CaseFailed(f"no answer '{word}' within {seconds} s") from None
+        if line is None or line.split()[0] != word:
+            raise CaseFailed(f"'{word}' was expected, and there came: {line}")
+        return [int(field) for field in line.split()[1:]]
+
+    def ask(self, line, word=None, seconds=ANSWER_SECONDS):
+        self.tell(line)
+        return self.expect(word or line.split()[0], seconds)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.stdin.close()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class Pair:
+    """Two endpoints on hosts 0 and 1, connected anew as often as is wanted."""
+
+    def __init__(self, fabric):
+        self.fabric = fabric
+        self.near, self.far = Endpoint(fabric, 0), Endpoint(fabric, 1)
+
+    def connect(self, timeout=TIMEOUT, retry=RETRY):
+        near, far = (end.ask(f"qp {timeout} {retry}", "qp") for end in (self.near, self.far))
+        for end, peer in ((self.near, far), (self.far, near)):
+            end.tell("connect " + " ".join(map(str, peer)))
+        for end in (self.near, self.far):
+            end.expect("connected")
+
+    def disconnect(self):
+        for end in (self.near, self.far):
+            end.ask("destroy", "destroyed")
+
+    def renew_far(self):
+        self.far = Endpoint(self.fabric, 1)
+
+    def close(self):
+        self.near.close()
+        self.far.close()
+
+
+def set_cable(fabric, cable, state):
+    """Pulls or plugs a cable; when the command began."""
+    begin = time.monotonic_ns()
+    fabric.site.tbt_command("cable", "--fabric", fabric.name, state, str(cable))
+    return begin
+
+
+def wait_for_links(fabric, count):
+    def up():
+        return sum(link["state"] == "up" for host in fabric.status()[0]["hosts"] for link in host["links"])
+    wait_until(lambda: up() == 2 * count, 10, f"not all of {count} cables came up: {fabric.status()}")
+
+
+FAULTS = {}
+
+
+def fault(bound_ms, text, cables=1, repetitions=1.0, strict=True):
+    """A function(pair, N) that yields N times in ms, as a row of the table."""
+    def enter(function):
+        FAULTS[function.__name__] = (function, bound_ms, text, cables, repetitions, strict)
+        return function
+    return enter
+
+
+@fault(100, "peer process killed: all requests completed with an error")
+def kill(pair, count):
+    for _ in range(count):
+        pair.connect()
+        pair.near.tell("write")
+        time.sleep(0.003)
+        begin = time.monotonic_ns()
+        pair.far.kill()
+        _, last, status, vendor = pair.near.expect("failed")
+        expect((status, vendor) == (12, 0x106), f"status {status}, vendor_err {vendor:#x}")
+        yield milliseconds(begin, last)
+        pair.near.ask("destroy", "destroyed")
+        pair.renew_far()
+
+
+@fault(50, "only cable pulled: all requests completed with an error")
+def unplug(pair, count):
+    for _ in range(count):
+        pair.connect()
+        pair.near.tell("write")
+        time.sleep(0.003)
+        begin = set_cable(pair.fabric, 0, "unplug")
+        _, last, status, vendor = pair.near.expect("failed")
+        expect((status, vendor) == (12, 0x107), f"status {status}, vendor_err {vendor:#x}")
+        yield milliseconds(begin, last)
+        pair.disconnect()
+        set_cable(pair.fabric, 0, "plug")
+        wait_for_links(pair.fabric, 1)
+
+
+@fault(1000, "cable plugged again: first request of a new connection completed")
+def replug(pair, count):
+    for _ in range(count):
+        set_cable(pair.fabric, 0, "unplug")
+        begin = set_cable(pair.fabric, 0, "plug")
+        pair.connect()
+        end, status = pair.near.ask("once")
+        expect(status == 0, f"status {status}")
+        yield milliseconds(begin, end)
+        pair.disconnect()
+
+
+@fault(100, "cable pulled, another one is there: longest pause, no message lost", cables=2)
+def failover(pair, count):
+    pair.connect()
+    pair.far.tell("receive")
+    pair.near.tell("send")
+    for index in range(count):
+        time.sleep(0.003)
+        pair.far.ask("gap")
+        set_cable(pair.fabric, index % 2, "unplug")
+        deadline = time.monotonic() + 5
+        gap, messages = 0, 0
+        while messages < 200 and time.monotonic() < deadline:  # the pause is over when they come again
+            time.sleep(0.005)
+            longest, came = pair.far.ask("gap")
+            gap, messages = max(gap, longest), messages + came
+        expect(messages >= 200, f"only {messages} messages within 5 s after the cable was pulled")
+        yield gap / 1e6
+        set_cable(pair.fabric, index % 2, "plug")
+        wait_for_links(pair.fabric, 2)
+    pair.near.ask("stop", "stopped")
+    pair.disconnect()
+
+
+def stopped(pair, timeout, retry):
+    """Milliseconds until requests to a stopped process fail, beyond what timeout and retry_cnt say."""
+    pair.connect(timeout, retry)
+    pair.near.tell("write")
+    time.sleep(0.003)
+    pair.far.process.send_signal(signal.SIGSTOP)
+    begin = time.monotonic_ns()
+    _, last, status, vendor = pair.near.expect("failed")
+    pair.far.process.send_signal(signal.SIGCONT)
+    expect((status, vendor) == (12, 0x103), f"status {status}, vendor_err {vendor:#x}")
+    pair.disconnect()
+    said = 4.096e-3 * 2 ** timeout * (retry + 1)
+    late = milliseconds(begin, last) - said
+    # The clock began with the last acknowledge, a little before the signal or after it.
+    expect(late > -4.096e-3 * 2 ** timeout, f"failed {-late:.1f} ms before its time")
+    return late
+
+
+@fault(50, "peer stopped, timeout 12, retry_cnt 7: later than 134 ms", repetitions=0.2)
+def stop(pair, count):
+    for _ in range(count):
+        yield stopped(pair, 12, 7)
+
+
+@fault(50, "peer stopped, timeout 15, retry_cnt 0: later than 134 ms", repetitions=0.2)
+def stop_once(pair, count):
+    for _ in range(count):
+        yield stopped(pair, 15, 0)
+
+
+@fault(500, "peer stopped for 5 s, waited for 8.6 s: first new message after it goes on", repetitions=0.002)
+def pause(pair, count):
+    for _ in range(count):
+        pair.connect(18, 7)
+        pair.far.tell("receive")
+        pair.near.tell("send")
+        time.sleep(0.05)
+        pair.far.process.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        begin = time.monotonic_ns()
+        pair.far.process.send_signal(signal.SIGCONT)
+        pair.far.ask("gap")
+        messages = 0
+        while messages == 0:
+            _, messages = pair.far.ask("gap")
+            expect(time.monotonic_ns() - begin < 5e9, "nothing came")
+        yield milliseconds(begin, time.monotonic_ns())
+        pair.near.ask("stop", "stopped")
+        pair.disconnect()
+
+
+def percentile(sorted_times, part):
+    return sorted_times[max(0, math.ceil(part * len(sorted_times)) - 1)]
+
+
+def measure(site, name, repetitions):
+    function, _, _, cables, part, _ = FAULTS[name]
+    count = max(1, round(repetitions * part))
+    with Fabric(site, options=["--cables-per-pair", cables]) as fabric:
+        wait_for_links(fabric, cables)
+        pair = Pair(fabric)
+        try:
+            return sorted(function(pair, count))
+        finally:
+            pair.close()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--build", default=os.environ.get("TBT_BUILD", HERE.parents[1] / "build" / "dev"))
+    parser.add_argument("--repetitions", type=int, default=1000)
+    parser.add_argument("--strict", action="store_true")
+    parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)}; default: all")
+    options = parser.parse_args()
+    unknown = set(options.faults) - set(FAULTS)
+    if unknown:
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up
+    bad = []
+    print(f"  {'ms':>10} {'times':>5} {'median':>7} {'p99':>7} {'p99.9':>7} {'most':>7} {'bound':>6}")
+    for name in options.faults or FAULTS:
+        _, bound, text, _, _, _ = FAULTS[name]
+        site = Site(options.build)
+        try:
+            times = measure(site, name, options.repetitions)
+            shown = [percentile(times, part) for part in (0.5, 0.99, 0.999)] + [times[-1]]
+            print(f"  {name:>10} {len(times):5} " + " ".join(f"{t:7.1f}" for t in shown) + f" {bound:6}  {text}",
+                  flush=True)
+            if shown[2 if options.strict else 0] > bound:
+                bad.append(f"{name}: beyond {bound} ms")
+        except CaseFailed as failure:
+            bad.append(f"{name}: {failure}")
+        finally:
+            bad += [f"{name} left behind: {finding}" for finding in site.close()]
+    for line in bad:
+        print(f"  FAILED: {line}", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
