@@ -32,7 +32,7 @@ void Story::aim(const Actor& a, SendWr& wr) {
                                       Area::kWide, Area::kLocal, Area::kForeign};
   const Area area = in_.pick(kTargets);
   wr.rkey = a.peer.memory.key(area) + (in_.below(16) == 15 ? 1 : 0);
-  wr.remote_addr = a.peer.memory.address(area, in_.pick({0u, 8u, 256u, 1528u, 1021u}));
+  wr.remote_addr = a.peer.memory.address(area, in_.pick({0u, 0u, 8u, 256u, 1528u, 256u, 1025u}));
   wr.compare_add = in_.byte();
   wr.swap = in_.byte();
 }

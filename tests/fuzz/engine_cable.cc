@@ -97,7 +97,7 @@ void Story::damage() {
       headers.dma_length = in_.pick({0u, 1u, 256u, 257u, 1280u, 0x80000000u, 0xffffffffu});
       break;
     case 3:
-      draw_target(*hosts_[side], headers);
+      draw_target(*hosts_[side], headers, static_cast<uint32_t>(packet.payload.size()));
       break;
     case 4:
       for (uint32_t& word : headers.control) word = in_.word();
@@ -120,6 +120,7 @@ uint32_t Story::draw_psn(const engine::QueuePair& qp, bool response) {
   const engine::RequesterState& req = qp.req;
   const uint32_t bases[] = {req.una_psn, req.una_psn, req.send_psn, req.sent_end, req.repair_end};
   const uint32_t base = response ? in_.pick(bases) : qp.resp.expected_psn;
+  if (in_.below(2) == 0) return base;
   return psn_add(base, in_.pick({0u, 0u, 1u, 2u, 3u, 0xffffffu, 0xfffffeu, 5u, 95u, 96u, 97u, 254u,
                                  255u, 256u, 257u, 0xffff00u, 0x7fffffu, 0x800000u}));
 }
@@ -129,15 +130,23 @@ uint32_t Story::draw_payload(const engine::QueuePair& qp) {
   return in_.pick({mtu, mtu, mtu, 8u, 1u, 0u, mtu - 1, std::min(mtu + 1, 4096u), 4096u});
 }
 
-void Story::draw_target(const Host& host, wire::PacketHeaders& headers) {
+// Inside, across the edges and far outside of the areas, by lengths that fit the payload and
+// others.
+void Story::draw_target(const Host& host, wire::PacketHeaders& headers, uint32_t payload) {
   static constexpr Area kTargets[] = {Area::kOpen,  Area::kOpen,   Area::kOpen, Area::kReadOnly,
                                       Area::kLocal, Area::kSecret, Area::kWide, Area::kForeign};
   const Area area = in_.pick(kTargets);
   headers.rkey = host.memory.key(area) + (in_.below(16) == 15 ? 1 : 0);
-  const uint32_t offset = in_.pick({0u, 0u, 8u, 256u, 1528u, 4u, 1535u, 0xffffff00u});
-  headers.va = host.memory.address(area) + static_cast<uint64_t>(static_cast<int32_t>(offset));
-  headers.dma_length = in_.pick(
-      {8u, 256u, 257u, 512u, 1536u, 1537u, 0u, kWideBytes, 0x7fffffffu, 0x80000000u, 0xffffffffu});
+  const auto size = static_cast<uint32_t>(host.memory.range(area).bytes);
+  const uint32_t lengths[] = {payload,  payload,     8,           257,         size,
+                              size + 1, 0x7fffffffu, 0x80000000u, 0xffffffffu, 0};
+  headers.dma_length = in_.pick(lengths);
+  const uint32_t length = headers.opcode == 0x13 || headers.opcode == 0x14 ? 8 : headers.dma_length;
+  const uint32_t offsets[] = {
+      0,           0,           8,   256, size - length, size - length + 1, size - length + 8,
+      0xfffffff8u, 0xffffffffu, size};
+  const auto offset = static_cast<int32_t>(in_.pick(offsets));
+  headers.va = host.memory.address(area) + static_cast<uint64_t>(int64_t{offset});
 }
 
 void Story::fill_forged(const Actor& a, Packet& packet) {
@@ -161,17 +170,15 @@ void Story::fill_forged(const Actor& a, Packet& packet) {
   headers.qkey = kQkey;
   headers.syndrome = in_.pick(kSyndromes);
   headers.msn = psn_add(qp.req.ssn, in_.below(8));
-  if (headers.is(wire::kOpReth) || headers.is(wire::kOpAtomicEth)) draw_target(a.host, headers);
+  if (headers.is(wire::kOpPayload)) packet.payload.assign(draw_payload(qp), std::byte{in_.byte()});
+  if (headers.is(wire::kOpReth) || headers.is(wire::kOpAtomicEth))
+    draw_target(a.host, headers, static_cast<uint32_t>(packet.payload.size()));
   if (headers.is(wire::kOpControl)) {
     static constexpr uint32_t kWords[] = {1, 0, 0xffffffff, 0x80000000, 0x55555555, 6};
     for (uint32_t& word : headers.control) word = in_.pick(kWords);
     // UC: the word that names the connection
     if (in_.below(2) == 0 && response == false) headers.control[2] = settings_.psn;
   }
-  if (headers.is(wire::kOpPayload)) packet.payload.assign(draw_payload(qp), std::byte{in_.byte()});
-  // A message that has begun usually goes on to its length.
-  const bool write = headers.is(wire::kOpWrite) && headers.is(wire::kOpEnd);
-  if (write && in_.below(2) == 0) headers.dma_length = static_cast<uint32_t>(packet.payload.size());
 }
 
 void Story::forge() {

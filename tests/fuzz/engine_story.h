@@ -50,7 +50,7 @@ class Story {
   void fill_forged(const Actor& a, Packet& packet);
   uint32_t draw_psn(const engine::QueuePair& qp, bool response);
   uint32_t draw_payload(const engine::QueuePair& qp);
-  void draw_target(const Host& host, wire::PacketHeaders& headers);
+  void draw_target(const Host& host, wire::PacketHeaders& headers, uint32_t payload);
 
   // engine_epilogue.cc: everything ends in order, and a fresh pair works
   void finish();
