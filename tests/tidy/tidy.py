@@ -343,6 +343,21 @@ def rule_conformance(tree):
         yield f"{CONFORMANCE}:1: {found} where {due} is due"
 
 
+SECURITY = "docs/security.md"
+
+
+def rule_evidence(tree):
+    """The tests that docs/security.md names exist."""
+    if SECURITY not in tree.paths:
+        return
+    known = known_tests(tree)
+    known |= {name.split(".")[0] + ".*" for name in known if "." in name}
+    for number, line in enumerate(tree.text(SECURITY).split("\n"), 1):
+        for name in re.findall(r"`([A-Z]\w*\.(?:\w+|\*)|conformance_\w+|\w+_test|\w+_replay)`", line):
+            if name not in known:
+                yield f"{SECURITY}:{number}: no test {name}"
+
+
 def compile_alone(tree, path):
     """The compiler's complaint about a file that includes nothing but this header, or None."""
     flags = ["-std=c++20", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror", "-fsyntax-only"]

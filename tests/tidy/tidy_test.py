@@ -175,6 +175,14 @@ class Planted(unittest.TestCase):
         self.plant("docs/conformance.md", "# List\n")
         self.expect(conformance=["no line that says which numbers"])
 
+    def test_evidence_that_does_not_exist(self):
+        self.plant("tests/wire/a_test.cc", OPENING + "TEST(Frame, IsRead) {}\nTEST_F(Other, Case) {}\n")
+        self.plant("tests/wire/CMakeLists.txt", "tbt_test(wire_test SOURCES a_test.cc)\ntbt_fuzz(frame ROOMS wire)\n")
+        self.plant("docs/security.md", "`Frame.IsRead`, `Other.*`, `wire_test`, `fuzz_frame_replay`, `secure_getenv`\n"
+                   "`Frame.IsLost`\n`Nothing.*`\n`rail_test`\n`fuzz_rail_replay`\n")
+        self.expect(evidence=["security.md:2: no test Frame.IsLost", "security.md:3: no test Nothing.*",
+                              "security.md:4: no test rail_test", "security.md:5: no test fuzz_rail_replay"])
+
     def test_header_that_needs_another_first(self):
         self.plant("transport/base/a.h", HEADER + "inline std::string f() { return {}; }\n")
         self.expect(headers=["base/a.h:1: does not compile alone"])
