@@ -170,5 +170,33 @@ TEST(Hostile, AKeyOfAnotherDomainIsAWrongKey) {
   EXPECT_EQ(h.memory[0], std::byte{0});
 }
 
+// PSNs come round after 2^24 packets; an atomic of the time before may still be kept.
+TEST(Hostile, ARepeatedAtomicIsNotTakenForOneOfLongAgo) {
+  Harness h;
+  auto request = h.from_peer(Opcode::kRcFetchAdd, kRqPsn);
+  request.swap_add = 5;
+  h.receive(request);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcAtomicAck).headers.atomic_result, 0u);
+  h.qp->resp.expected_psn = kRqPsn;  // 2^24 - 1 SENDs later
+  h.receive(request);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcAtomicAck).headers.atomic_result, 5u);
+  h.receive(request);  // its answer was lost
+  EXPECT_EQ(h.expect_packet(Opcode::kRcAtomicAck).headers.atomic_result, 5u);
+}
+
+// The ring of READs and atomics goes on after 2^32 of them, whatever its size.
+TEST(Hostile, TheRingOfReadsOutlivesItsCounter) {
+  Harness h({.rd_atomic = 3});
+  h.qp->resp.resource_tail = 0xffffffff;
+  for (uint32_t i = 0; i < 3; ++i) {
+    auto request = h.from_peer(Opcode::kRcReadRequest, kRqPsn + i);
+    request.dma_length = 8;
+    h.receive(request);
+  }
+  for (uint32_t i = 0; i < 3; ++i)
+    EXPECT_EQ(h.expect_packet(Opcode::kRcReadResponseOnly).headers.psn, kRqPsn + i);
+  EXPECT_EQ(h.qp->state, QpState::kRts);
+}
+
 }  // namespace
 }  // namespace tbt::engine

@@ -108,7 +108,7 @@ struct ResponderState {
   uint32_t nak_psn = 0;
   // READs and atomics, a ring of the last max_dest_rd_atomic.
   std::vector<Resource> resources;
-  uint32_t resource_tail = 0;            // free-running
+  uint32_t resource_tail = 0;            // the place that is used next
   uint32_t pending = 0;                  // resources with responses to send
   std::unique_ptr<ReorderBuffer> early;  // packets after a gap; made when first needed
 };

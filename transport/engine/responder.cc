@@ -218,7 +218,8 @@ void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
   slot.pending = true;
   slot.repeating = false;
   ++resp.pending;
-  ++resp.resource_tail;
+  const auto size = static_cast<uint32_t>(resp.resources.size());
+  resp.resource_tail = (resp.resource_tail % size + 1) % size;
   resp.expected_psn = psn_add(resp.expected_psn, psns);
 }
 
@@ -266,7 +267,11 @@ void execute_atomic(Request& r) {
 }
 
 Resource* find_resource(QueuePair& qp, uint32_t psn) noexcept {
-  for (Resource& slot : qp.resp.resources) {
+  auto& resources = qp.resp.resources;
+  const auto size = static_cast<uint32_t>(resources.size());
+  // The newest first: PSNs come round, and an old one may have had the same.
+  for (uint32_t i = 1; i <= size; ++i) {
+    Resource& slot = resources[(qp.resp.resource_tail % size + size - i) % size];
     const int32_t offset = psn_diff(psn, slot.first_psn);
     if (slot.psn_count != 0 && offset >= 0 && static_cast<uint32_t>(offset) < slot.psn_count)
       return &slot;

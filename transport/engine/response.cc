@@ -31,7 +31,7 @@ uint8_t ack_syndrome(const QueuePair& qp) noexcept {
 // The pending resource that is first in PSN order: the ring is in that order.
 Resource& first_pending(ResponderState& resp) noexcept {
   const auto size = static_cast<uint32_t>(resp.resources.size());
-  uint32_t at = resp.resource_tail - std::min(resp.resource_tail, size);
+  uint32_t at = resp.resource_tail % size;  // the oldest
   while (!resp.resources[at % size].pending) ++at;
   return resp.resources[at % size];
 }
