@@ -105,7 +105,8 @@ void Story::recreate() {
 
 void Story::change_memory() {
   Host& host = *hosts_[in_.below(2)];
-  const Area area = in_.pick({Area::kLocal, Area::kOpen, Area::kReadOnly, Area::kWide});
+  const Area area =
+      in_.pick({Area::kLocal, Area::kOpen, Area::kLocal, Area::kReadOnly, Area::kWide});
   if (in_.below(2) == 0) host.memory.revoke(area);
   if (in_.below(2) == 0) host.memory.restore(area);
 }

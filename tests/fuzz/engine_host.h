@@ -87,7 +87,7 @@ class Host final : private engine::Router {
 
   verbs::ProtectionDomain pd, other_pd;
   verbs::CompletionQueue cq{256, nullptr};
-  verbs::CompletionQueue small_cq{4, nullptr};
+  verbs::CompletionQueue small_cq{2, nullptr};
   verbs::SharedReceiveQueue srq;
   engine::Endpoint endpoint;
   Memory memory;

@@ -33,6 +33,11 @@ void check_numbers(const QueuePair& qp) {
   uint32_t marks = 0;
   for (uint64_t word : req.sacked) marks += static_cast<uint32_t>(std::popcount(word));
   TBT_ASSERT(marks == req.sacked_count);
+  // The peer has nothing that was not sent.
+  for (uint32_t i = 0; marks != 0 && i < engine::kReorderPackets; ++i) {
+    const uint32_t psn = wire::psn_add(req.una_psn, i);
+    TBT_ASSERT(!engine::sacked(qp, psn) || psn_diff(psn, req.sent_end) < 0);
+  }
 }
 
 // READs and atomics that are counted are those in the queue.
@@ -73,7 +78,7 @@ void check_responder(const QueuePair& qp) {
 
 void check_queue_pair(QueuePair& qp) {
   check_indices(qp);
-  if (qp.type == QpType::kUc && qp.state == QpState::kRts && qp.sq.empty())
+  if (qp.type == QpType::kUc && qp.sq.empty() && qp.state != QpState::kErr)
     TBT_ASSERT(qp.req.send_psn == qp.req.next_psn);
   check_timers(qp);
   check_responder(qp);

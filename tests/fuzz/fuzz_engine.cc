@@ -62,7 +62,7 @@ Story::Actor Story::actor() {
   const uint32_t choice = in_.byte();
   const uint32_t side = choice & 1;
   // Mostly the first RC pair: its protocol is the largest.
-  static constexpr uint32_t kWhich[8] = {0, 0, 0, 3, 0, 1, 2, 3};
+  static constexpr uint32_t kWhich[8] = {0, 0, 1, 3, 0, 1, 2, 3};
   const uint32_t which = kWhich[choice >> 1 & 7];
   return {*hosts_[side], *hosts_[1 - side], hosts_[side]->ends[which], which, side};
 }
@@ -77,6 +77,7 @@ void Story::step() {
     case 4:
       return post_receive();
     case 5:
+      return transmit(1 + in_.below(4));
     case 6:
       return transmit(1 + in_.below(64));
     case 7:
