@@ -1,6 +1,7 @@
 // Many threads on one queue pair and one completion queue, and what one thread sees of memory that
 // another one's calls let the transport write (C-119, C-120, C-122, C-138 of docs/conformance.md).
 #include <atomic>
+#include <barrier>
 #include <mutex>
 #include <set>
 
@@ -31,13 +32,14 @@ class Threads : public LiveTest {
 
 TEST_F(Threads, C138_EightPostAndPollAndEachRequestCompletesOnce) {
   constexpr int kThreads = 8;
-  constexpr uint64_t kEach = 1000;
+  constexpr uint64_t kEach = 10000;
   ibv_qp* a = make_qp({.depth = 64});
   ibv_qp* b = make_qp({.depth = 64});
   connect(a, b);
   std::mutex mutex;
   std::multiset<uint64_t> seen;  // both kinds; receives have the high bit
   std::atomic<int> failed{0};
+  std::barrier together(kThreads);  // a thread alone is done before the next one runs
   std::vector<std::thread> threads;
   const auto poll = [&] {
     ibv_wc wcs[4];
@@ -51,6 +53,7 @@ TEST_F(Threads, C138_EightPostAndPollAndEachRequestCompletesOnce) {
   };
   for (uint64_t t = 0; t < kThreads; ++t) {
     threads.emplace_back([&, t] {
+      together.arrive_and_wait();
       for (uint64_t i = 0; i < kEach; ++i) {
         const uint64_t id = t << 32 | i;
         while (post_recv(b, id | 1ull << 63, sge(4096 + 64 * t, 64)) != 0) {
@@ -95,7 +98,8 @@ TEST_F(Threads, C120_WhoSeesTheLastWordOfAWriteSeesAllOfIt) {
       while (std::atomic_ref(*last).load(std::memory_order_acquire) != round) {
         if (overdue(start)) return;
       }
-      for (size_t i = 0; i < kBytes - 8; ++i) torn += memory[kTarget + i] != uint8_t(round) ? 1 : 0;
+      // Backwards: what was placed just before the last word comes first.
+      for (size_t i = kBytes - 8; i-- > 0;) torn += memory[kTarget + i] != uint8_t(round) ? 1 : 0;
       seen.store(round, std::memory_order_release);
     }
   });
@@ -191,13 +195,16 @@ TEST_F(Threads, C122_AtomicsCompeteWithoutLosingAny) {
       }
     });
   }
+  std::atomic<bool> stop{false};
+  uint64_t own = 0;
   std::thread processor([&] {
-    for (uint64_t i = 0; i < 100 * kEach; ++i) std::atomic_ref(*word).fetch_add(1);
+    for (; !stop; ++own) std::atomic_ref(*word).fetch_add(1);
   });
   for (std::thread& thread : threads) thread.join();
+  stop = true;
   processor.join();
   EXPECT_EQ(failed, 0);
-  EXPECT_EQ(std::atomic_ref(*word).load(), (kPairs + 100) * kEach);
+  EXPECT_EQ(std::atomic_ref(*word).load(), kPairs * kEach + own);
   for (ibv_qp* qp : qps) EXPECT_EQ(ibv_destroy_qp(qp), 0);
   qps.clear();
   for (const Part& part : parts) EXPECT_EQ(ibv_destroy_cq(part.cq), 0);
