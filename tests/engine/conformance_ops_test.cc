@@ -250,6 +250,40 @@ TEST(Scatter, ListsMayOverlapAndHaveEmptyParts) {
   for (uint32_t i = 0; i < 8; ++i) EXPECT_EQ(pair.b.memory[100 + i], std::byte(17 + i));
 }
 
+TEST(Duplicates, AWriteIsNotAppliedAgain) {
+  Harness h;
+  const auto write = request(h, Opcode::kRcWriteOnly, 8);
+  h.receive(write, bytes(8));
+  h.expect_packet(Opcode::kRcAck);
+  h.memory[0] = std::byte{99};
+  h.receive(write, bytes(8));
+  EXPECT_EQ(h.memory[0], std::byte{99});
+  EXPECT_EQ(h.expect_packet(Opcode::kRcAck).headers.psn, kRqPsn);
+}
+
+TEST(UcReceive, ATooSmallOneFailsAndTheQueuePairWithIt) {
+  Harness h({.type = QpType::kUc});
+  h.post_recv(1, 0, 7);
+  h.post_recv(2, 0, 64);
+  h.receive(h.from_peer(Opcode::kUcSendOnly, kRqPsn), bytes(8));
+  EXPECT_EQ(h.expect_completion(WcStatus::kLocLen).vendor_err, uint32_t{kVendorLocalLength});
+  EXPECT_EQ(h.expect_completion(WcStatus::kWrFlush).wr_id, 2u);
+  EXPECT_EQ(h.qp->state, QpState::kErr);
+  h.expect_silence();
+}
+
+TEST(UcReceive, AMissingOneLosesTheMessageSilently) {
+  Harness h({.type = QpType::kUc, .uc_drop = true});
+  h.receive(h.from_peer(Opcode::kUcSendOnly, kRqPsn), bytes(8));
+  h.receive(h.from_peer(Opcode::kUcWriteOnlyImm, kRqPsn + 1));
+  h.expect_no_completion();
+  h.expect_silence();
+  EXPECT_EQ(h.endpoint->stats().rx_uc_dropped, 2u);
+  h.post_recv(1, 0, 64);
+  h.receive(h.from_peer(Opcode::kUcSendOnly, kRqPsn + 2), bytes(8));
+  EXPECT_EQ(h.expect_completion().wr_id, 1u);
+}
+
 // Every size from nothing to beyond three packets, at every alignment modulo 64 in turn, with the
 // list cut everywhere in turn; and the sizes around each power of two that the memory here holds.
 class Sizes : public testing::TestWithParam<WrOpcode> {
