@@ -56,7 +56,7 @@ TEST(Large, MessagesOfAGibibyteArrive) {
     WrOpcode opcode;
     uint32_t bytes;
   } kCases[] = {{WrOpcode::kRdmaWrite, 1u << 30},
-                {WrOpcode::kRdmaRead, (1u << 30) - 1},
+                {WrOpcode::kRdmaRead, (1u << 28) - 1},
                 {WrOpcode::kSend, (1u << 28) + 1}};
   for (const auto& c : kCases) {
     std::memset(target.data(), 0, Wide::kPages * Wide::kPage);
