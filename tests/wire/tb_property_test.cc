@@ -120,6 +120,8 @@ TEST(PropertyBlock, LiesAreRefused) {
   const Case cases[] = {
       {0, 0x55584402, PropertyError::kBadMagic},
       {1, 27, PropertyError::kBadLength},
+      {1, 54, PropertyError::kOutOfBlock},
+      {1, 55, PropertyError::kOutOfBlock},
       {1, 56, PropertyError::kOutOfBlock},
       {1, 0xffffffff, PropertyError::kOutOfBlock},
       {4, 0x76000002, PropertyError::kBadLength},  // a value of two words
@@ -128,6 +130,7 @@ TEST(PropertyBlock, LiesAreRefused) {
       {9, 53, PropertyError::kNone},               // a text in the last two words
       {9, 54, PropertyError::kOutOfBlock},
       {9, 0xffffffff, PropertyError::kOutOfBlock},  // an offset that wraps
+      {20, 0x44000000, PropertyError::kBadLength},
       {20, 0x44000003, PropertyError::kBadLength},  // a directory without room for its UUID
       {20, 0x44000013, PropertyError::kBadLength},  // and with three quarters of an entry
       {20, 0x44000015, PropertyError::kOutOfBlock},
