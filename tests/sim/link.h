@@ -20,7 +20,15 @@ struct LinkFaults {
   uint32_t duplicate_ppm = 0;
   uint32_t jitter_ns = 0;  // more than the spacing of packets: reordering
   uint32_t latency_ns = 1000;
-  uint32_t packet_ns = 300;  // serialisation
+  uint32_t packet_ns = 300;    // serialisation
+  uint32_t ring_packets = 64;  // that may wait for the cable
+
+  // Nothing comes twice or after what was sent later.
+  [[nodiscard]] bool in_order() const noexcept { return duplicate_ppm == 0 && jitter_ns == 0; }
+  [[nodiscard]] bool lossless() const noexcept {
+    return in_order() && drop_ppm == 0 && corrupt_ppm == 0;
+  }
+  void heal() noexcept { drop_ppm = corrupt_ppm = duplicate_ppm = jitter_ns = 0; }
 };
 
 struct Flight {
@@ -44,6 +52,10 @@ class Link {
   [[nodiscard]] Instant next_arrival() const noexcept;
   // When the last packet that was sent has left.
   [[nodiscard]] Instant busy_until() const noexcept { return busy_until_; }
+  // When the ring takes the next packet.
+  [[nodiscard]] Instant room_at() const noexcept {
+    return Instant{busy_until_.ns - int64_t{faults.packet_ns} * faults.ring_packets};
+  }
   // The oldest arrival that is due; false if none is.
   bool receive(Instant now, Flight& flight);
 

@@ -1,18 +1,25 @@
 // Traffic: random verbs work over one connected pair of queue pairs, both ways, and the oracle
 // beside it.
 //
-// The oracle knows what each work request must do: which bytes each receive must hold, what each
-// READ and atomic must return, what the write area must look like in the end. Completions must come
-// once, in order, with a status that the faults allow.
+//   traffic.cc      connecting, what an application does in turn, what must hold in between and
+//   last requests.cc     drawing and posting work requests, and predicting what each must do
+//   completions.cc  completions against the predictions
+//
+// The oracle knows which bytes each receive must hold, what each READ and atomic must return, and
+// what the areas that the peer writes must look like. Completions must come once, in order, with a
+// status that the faults allow; after an error everything outstanding comes back flushed.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "tests/sim/world.h"
+#include "tests/sim/checks.h"
+#include "tests/sim/node.h"
+#include "tests/sim/sabotage.h"
 
 namespace tbt::sim {
 
@@ -21,92 +28,127 @@ struct TrafficOptions {
   uint8_t mtu = 1;  // code
   uint32_t first_psn[2] = {};
   bool may_fail = false;  // the faults are hard enough for RETRY_EXC
+  bool lossless = false;  // the cable loses, repeats and reorders nothing
+  bool in_order = false;  // it repeats and reorders nothing
   bool slow_receiver = false;
+  bool by_event = false;  // polls only when told of a completion
   bool shared_receive_queue = false;
   uint8_t rd_atomic = 4;
 };
 
 class Traffic {
  public:
-  Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng rng, uint32_t number);
+  Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng rng, uint32_t number,
+          Saboteur& saboteur);
 
   // Does a little of what an application does: posts, polls. `new_work`: also new sends.
   void act(Instant now, bool new_work);
   [[nodiscard]] bool quiet() const;
   void check_end();
-  [[nodiscard]] const std::string& failure() const noexcept { return failure_; }
+  [[nodiscard]] const Failure& failure() const noexcept { return failure_; }
   [[nodiscard]] uint64_t completed() const noexcept { return completed_; }
   // One line: type, states, what is outstanding.
   [[nodiscard]] std::string describe() const;
-  void sabotage(World::Sabotage what);
 
  private:
   static constexpr uint32_t kSends = 8;
-  static constexpr uint32_t kReceives = 16;
+  static constexpr uint32_t kReceives = 8;
   static constexpr uint32_t kMessageMax = 5000;
-  static constexpr uint32_t kAreaBytes = 6000;
+  static constexpr uint32_t kAreaBytes = 10000;
 
   struct Sent {
-    uint64_t wr_id;
-    WrOpcode opcode;
-    uint32_t length;
-    uint32_t slot;
-    bool signaled;
+    uint64_t wr_id = 0;
+    WrOpcode opcode{};
+    uint32_t length = 0;
+    uint32_t slot = 0;
+    bool signaled = false;
+    uint32_t area_offset = 0;  // WRITE and READ
     uint64_t expect = 0;       // atomics: the value that must come back
-    uint32_t area_offset = 0;  // READ
+    bool moving = false;       // READ of the write area
+    // READ: the part of the area that may show a later WRITE already.
+    uint32_t loose_begin = 0;
+    uint32_t loose_end = 0;
   };
   struct Message {  // that a receive must show
-    uint64_t id;
-    uint32_t length;
-    bool has_imm;
-    bool is_write;
-    uint32_t imm;
+    uint64_t id = 0;
+    uint32_t length = 0;
+    bool has_imm = false;
+    bool is_write = false;
+    uint32_t imm = 0;
+    bool acknowledged = false;
   };
   struct Receive {
-    uint64_t wr_id;
-    uint32_t slot;
+    uint64_t wr_id = 0;
+    uint32_t slot = 0;
   };
-  // One end.
-  struct Side {
+  // One end. Its peer's requests change the write area and the counter.
+  struct Side : Sleeper {
     Node* node = nullptr;
     engine::QueuePair* qp = nullptr;
     std::unique_ptr<verbs::CompletionQueue> cq;
     std::unique_ptr<verbs::SharedReceiveQueue> srq;
     std::array<std::byte*, kSends> send_slots{};
     std::array<std::byte*, kReceives> receive_slots{};
-    std::byte* write_area = nullptr;  // the peer writes here
-    std::byte* read_area = nullptr;   // the peer reads here; never changes
-    std::byte* counter = nullptr;     // the peer's atomics work here
+    std::byte* write_area = nullptr;
+    std::byte* read_area = nullptr;  // never changes
+    std::byte* counter = nullptr;
     std::vector<std::byte> write_shadow;
-    std::vector<std::byte> read_shadow;
+    std::vector<std::byte> unknown;  // not 0: a byte that a failed WRITE may have changed
     uint64_t counter_shadow = 0;
+    std::vector<uint64_t> counter_may;                   // other values after failed atomics
+    std::array<std::vector<std::byte>, kSends> answers;  // what a READ must bring
     std::deque<Sent> sent;
     std::deque<Receive> receives;
     std::deque<Message> expected;  // on their way here
     uint64_t next_id = 1;
     uint32_t posted = 0;  // send WRs since the last signaled one
-    bool failed = false;
+    bool failed = false;  // the queue pair is in ERR
+    bool cause = false;   // and it is known why: an error was reported, or the application did it
   };
 
-  void connect(Instant now, uint32_t number);
-  void post_receives(Instant now, Side& side);
-  void post_send(Instant now, Side& side, Side& peer);
-  void fill_request(Side& peer, SendWr& wr, Sent& sent);
-  void predict(Side& peer, const SendWr& wr, Sent& sent, const std::byte* data);
+  // traffic.cc
+  void connect(Instant now);
+  void make_pair(Side& side, uint32_t number);
+  void modify(Instant now, Side& side, const QpAttr& attr, uint32_t mask);
+  void close(Instant now, Side& side);
   void poll(Side& side);
-  void check_send(Side& side, const Wc& wc);
-  void check_receive(Side& side, const Wc& wc);
-  void check_failed(Side& side, const Wc& wc);
-  void fail(const Side& side, const std::string& text);
+  uint32_t poll_once(Side& side);
+  void check_credits(const Side& sender, const Side& receiver);
+  void check_failed_end(Side& side);
+  void check_memory(Side& side);
+  void check_queues(Side& side);
+  void fail(const Side& side, Checker checker, const std::string& text);
+  Side& peer_of(const Side& side) noexcept { return sides_[&side == &sides_[0] ? 1 : 0]; }
+
+  // requests.cc
+  void post_receives(Instant now, Side& side);
+  bool post_receive(Instant now, Side& side, const RecvWr& wr);
+  void post_send(Instant now, Side& side);
+  void draw_request(Side& peer, SendWr& wr, Sent& sent);
+  void predict(Side& side, const SendWr& wr, Sent& sent, const std::byte* data);
+  void predict_write(Side& side, const SendWr& wr, const Sent& sent, const std::byte* data);
+  void predict_read(Side& side, const Sent& sent);
   uint32_t draw_length();
+
+  // completions.cc
+  void check(Side& side, const Wc& wc);
+  void check_send(Side& side, const Wc& wc);
+  void check_answer(Side& side, const Sent& sent, const Wc& wc);
+  void note_done(Side& side, const Sent& sent);
+  void check_written(const Side& side, const Side& peer, const Sent& sent);
+  void check_receive(Side& side, const Wc& wc);
+  void check_message(Side& side, const Message& message, const Receive& receive, const Wc& wc);
+  void check_failed(Side& side, const Wc& wc);
+  bool status_allowed(const Side& side, const Wc& wc, bool send) const;
+  void give_up(Side& side, const Sent& sent);
 
   TrafficOptions options_;
   Rng rng_;
   uint32_t number_;
+  Saboteur& saboteur_;
   std::array<Side, 2> sides_;
-  std::string failure_;
+  Failure failure_;
   uint64_t completed_ = 0;
-  World::Sabotage sabotage_ = World::Sabotage::kNone;
 };
 
 }  // namespace tbt::sim

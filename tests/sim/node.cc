@@ -1,0 +1,117 @@
+#include "tests/sim/node.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "tests/sim/sabotage.h"
+
+namespace tbt::sim {
+
+namespace {
+
+constexpr size_t kMemoryBytes = 1 << 20;
+constexpr size_t kGuardBytes = 64;
+constexpr std::byte kGuard{0xa5};
+
+uint64_t mix(uint64_t hash, uint64_t value) noexcept { return (hash ^ value) * 0x100000001b3ULL; }
+
+}  // namespace
+
+Node::Node(uint32_t index, Rng rng, Saboteur& saboteur)
+    : endpoint(saboteur.options(), *this, rng),
+      index_(index),
+      saboteur_(saboteur),
+      memory_(std::make_unique_for_overwrite<std::byte[]>(kMemoryBytes)) {
+  verbs::MemoryRegion region;
+  region.access = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+  region.pd = &pd;
+  region.iova = reinterpret_cast<uint64_t>(memory_.get());
+  region.length = kMemoryBytes;
+  region.base = memory_.get();
+  key = endpoint.register_memory(region)->key;
+}
+
+// The guard behind a piece ends where the guard before the next one begins, so that no byte between
+// two pieces is unwatched.
+std::byte* Node::carve(size_t bytes) {
+  const size_t offset = (used_ + kGuardBytes + 7) & ~size_t{7};
+  if (offset + bytes + kGuardBytes > kMemoryBytes) std::abort();
+  std::memset(memory_.get() + used_, static_cast<int>(kGuard), offset - used_);
+  std::memset(memory_.get() + offset, 0, bytes);
+  used_ = offset + bytes;
+  std::memset(memory_.get() + used_, static_cast<int>(kGuard), kGuardBytes);
+  pieces_.push_back({offset, bytes});
+  return memory_.get() + offset;
+}
+
+bool Node::guards_intact() const {
+  size_t at = 0;
+  auto clean = [&](size_t end) {
+    return std::all_of(memory_.get() + at, memory_.get() + end,
+                       [](std::byte b) { return b == kGuard; });
+  };
+  for (const Piece& piece : pieces_) {
+    if (!clean(piece.offset)) return false;
+    at = piece.offset + piece.bytes;
+  }
+  return pieces_.empty() || clean(at + kGuardBytes);
+}
+
+std::byte* Node::piece_end(const std::byte* at) const noexcept {
+  for (const Piece& piece : pieces_) {
+    std::byte* begin = memory_.get() + piece.offset;
+    if (at >= begin && at < begin + piece.bytes) return begin + piece.bytes;
+  }
+  return nullptr;
+}
+
+engine::QueuePair* Node::find_pair(uint32_t number) const noexcept {
+  const auto found = std::ranges::find(pairs_, number, &engine::QueuePair::number);
+  return found == pairs_.end() ? nullptr : *found;
+}
+
+std::optional<verbs::Path> Node::resolve(uint8_t, const AddressVector& address, uint32_t) const {
+  verbs::Path path;
+  path.slid = lid();
+  path.dlid = address.dlid;
+  return path;
+}
+
+void Node::transmit(Instant now, Link& out, uint64_t& hash) {
+  engine::TxPacket packet;
+  while (out.room_at() <= now && endpoint.poll_transmit(now, 0, packet)) {
+    const auto& headers = packet.headers;
+    hash = mix(hash, static_cast<uint64_t>(now.ns) << 8 ^ headers.opcode);
+    hash = mix(hash, uint64_t{headers.psn} << 32 ^ headers.dest_qp ^ packet.payload_bytes);
+    if (saboteur_.on_transmit(packet)) out.send(now, packet);
+  }
+}
+
+void Node::receive(Instant now, Link& in) {
+  Flight flight;
+  while (in.receive(now, flight)) {
+    const rail::RxPacket received = flight.as_received();
+    wire::ParsedPacket packet;
+    std::span<const std::byte> payload;
+    if (!fabric::read_packet(received, 0, framing, packet, payload)) continue;
+    if (!saboteur_.before_packet(*this, packet)) continue;
+    endpoint.handle_packet(now, 0, packet, payload);
+    saboteur_.after_packet(*this, now, packet, payload);
+  }
+}
+
+bool Node::take_events() {
+  engine::Event event;
+  bool sound = true;
+  while (endpoint.poll_event(event)) {
+    if (event.kind == engine::Event::Kind::kAsync) {
+      sound = sound && event.type != AsyncEventType::kCqErr;
+    } else if (saboteur_.on_event()) {
+      static_cast<Sleeper*>(event.object)->notified = true;
+    }
+  }
+  return sound;
+}
+
+}  // namespace tbt::sim

@@ -1,0 +1,66 @@
+// Node: one host: its endpoint, its memory and the way of a packet in and out.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/endpoint.h"
+#include "fabric/framing.h"
+#include "tests/sim/link.h"
+
+namespace tbt::sim {
+
+class Saboteur;
+
+// Who sleeps until an event. `user` of a completion queue points to one, of a queue pair to none.
+struct Sleeper {
+  bool notified = false;
+};
+
+// Its memory is one region; everything that is not handed out by carve() is guard.
+class Node final : private engine::Router {
+ public:
+  Node(uint32_t index, Rng rng, Saboteur& saboteur);
+
+  [[nodiscard]] uint16_t lid() const noexcept { return static_cast<uint16_t>(64 * (index_ + 1)); }
+  // A piece of registered memory, zeroed, with guard bytes on both sides.
+  std::byte* carve(size_t bytes);
+  [[nodiscard]] bool guards_intact() const;
+  // One past the last byte of the piece that `at` lies in; nullptr if it lies in none.
+  [[nodiscard]] std::byte* piece_end(const std::byte* at) const noexcept;
+
+  void transmit(Instant now, Link& out, uint64_t& hash);
+  void receive(Instant now, Link& in);
+  // Wakes who waits for a completion. False if an event says that a completion queue overflowed.
+  bool take_events();
+
+  // Queue pairs that traffic has made here.
+  void adopt(engine::QueuePair& qp) { pairs_.push_back(&qp); }
+  [[nodiscard]] engine::QueuePair* find_pair(uint32_t number) const noexcept;
+
+  engine::Endpoint endpoint;
+  verbs::ProtectionDomain pd;
+  uint32_t key = 0;
+  fabric::FramingStats framing;
+
+ private:
+  std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
+                                     uint32_t spread) const override;
+
+  struct Piece {
+    size_t offset, bytes;
+  };
+
+  uint32_t index_;
+  Saboteur& saboteur_;
+  std::unique_ptr<std::byte[]> memory_;
+  std::vector<Piece> pieces_;
+  std::vector<engine::QueuePair*> pairs_;
+  size_t used_ = 0;
+};
+
+}  // namespace tbt::sim
