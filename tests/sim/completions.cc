@@ -164,20 +164,22 @@ void Traffic::check_failed(Side& side, const Wc& wc) {
                     wc_status_name(wc.status) + (side.cause ? " after an error" : ""));
   }
   // What went before the first error and was not signaled is done.
-  while (send && !side.cause && side.sent.front().wr_id != wc.wr_id &&
+  while (send && !side.flushing && side.sent.front().wr_id != wc.wr_id &&
          !side.sent.front().signaled) {
     const Sent sent = side.sent.front();
     side.sent.pop_front();
     note_done(side, sent);
   }
   side.failed = side.cause = true;
+  side.flushing = side.flushing || send;
   if (send && side.sent.front().wr_id == wc.wr_id) {
     give_up(side, side.sent.front());
     side.sent.pop_front();
   } else if (!side.receives.empty() && side.receives.front().wr_id == wc.wr_id) {
     side.receives.pop_front();
   } else {
-    fail(side, Checker::kOrder, "error completion out of order, twice or never posted");
+    fail(side, Checker::kOrder,
+         "error completion " + std::to_string(wc.wr_id) + " out of order, twice or never posted");
   }
 }
 

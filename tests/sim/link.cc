@@ -12,8 +12,7 @@ bool later(const Flight& a, const Flight& b) noexcept {
 }
 
 Flight frame(const engine::TxPacket& packet) {
-  std::array<std::vector<std::byte>, 2> buffers{std::vector<std::byte>(4096),
-                                                std::vector<std::byte>(4096)};
+  alignas(64) static thread_local std::array<std::array<std::byte, 4096>, 2> buffers;
   std::byte* const raw[2] = {buffers[0].data(), buffers[1].data()};
   Flight flight;
   flight.frame_count = fabric::write_packet(packet.headers, {packet.payload.data(), packet.pieces},
@@ -46,7 +45,7 @@ void Link::enqueue(Instant arrival, Flight flight) {
 
 void Link::send(Instant now, const engine::TxPacket& packet) {
   busy_until_ = std::max(busy_until_, now) + Duration{faults.packet_ns};
-  if (rng_.chance_ppm(faults.drop_ppm)) return;
+  if (down_ || rng_.chance_ppm(faults.drop_ppm)) return;
   Flight flight = frame(packet);
   if (rng_.chance_ppm(faults.corrupt_ppm)) {
     auto& bytes = flight.frames[rng_.below(static_cast<uint32_t>(flight.frame_count))];

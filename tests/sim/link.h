@@ -52,6 +52,11 @@ class Link {
   [[nodiscard]] Instant next_arrival() const noexcept;
   // When the last packet that was sent has left.
   [[nodiscard]] Instant busy_until() const noexcept { return busy_until_; }
+  // While it is down nothing passes; what was on its way when it went down is lost.
+  void set_down(bool down) noexcept {
+    down_ = down;
+    if (down) heap_.clear();
+  }
   // When the ring takes the next packet.
   [[nodiscard]] Instant room_at() const noexcept {
     return Instant{busy_until_.ns - int64_t{faults.packet_ns} * faults.ring_packets};
@@ -66,6 +71,7 @@ class Link {
   std::vector<Flight> heap_;
   Instant busy_until_{};
   uint64_t sent_ = 0;
+  bool down_ = false;
 };
 
 }  // namespace tbt::sim

@@ -71,16 +71,21 @@ engine::QueuePair* Node::find_pair(uint32_t number) const noexcept {
   return found == pairs_.end() ? nullptr : *found;
 }
 
-std::optional<verbs::Path> Node::resolve(uint8_t, const AddressVector& address, uint32_t) const {
+verbs::Path Node::path_to(uint16_t dlid) const noexcept {
   verbs::Path path;
+  path.rail = static_cast<uint8_t>(dlid / 64 - 1);
   path.slid = lid();
-  path.dlid = address.dlid;
+  path.dlid = dlid;
   return path;
 }
 
-void Node::transmit(Instant now, Link& out, uint64_t& hash) {
+std::optional<verbs::Path> Node::resolve(uint8_t, const AddressVector& address, uint32_t) const {
+  return path_to(address.dlid);
+}
+
+void Node::transmit(Instant now, uint32_t rail, Link& out, uint64_t& hash) {
   engine::TxPacket packet;
-  while (out.room_at() <= now && endpoint.poll_transmit(now, 0, packet)) {
+  while (out.room_at() <= now && endpoint.poll_transmit(now, rail, packet)) {
     const auto& headers = packet.headers;
     hash = mix(hash, static_cast<uint64_t>(now.ns) << 8 ^ headers.opcode);
     hash = mix(hash, uint64_t{headers.psn} << 32 ^ headers.dest_qp ^ packet.payload_bytes);
@@ -88,7 +93,7 @@ void Node::transmit(Instant now, Link& out, uint64_t& hash) {
   }
 }
 
-void Node::receive(Instant now, Link& in) {
+void Node::receive(Instant now, uint32_t rail, Link& in) {
   Flight flight;
   while (in.receive(now, flight)) {
     const rail::RxPacket received = flight.as_received();
@@ -96,8 +101,8 @@ void Node::receive(Instant now, Link& in) {
     std::span<const std::byte> payload;
     if (!fabric::read_packet(received, 0, framing, packet, payload)) continue;
     if (!saboteur_.before_packet(*this, packet)) continue;
-    endpoint.handle_packet(now, 0, packet, payload);
-    saboteur_.after_packet(*this, now, packet, payload);
+    endpoint.handle_packet(now, rail, packet, payload);
+    saboteur_.after_packet(*this, now, rail, packet, payload);
   }
 }
 

@@ -33,8 +33,10 @@ class Node final : private engine::Router {
   // One past the last byte of the piece that `at` lies in; nullptr if it lies in none.
   [[nodiscard]] std::byte* piece_end(const std::byte* at) const noexcept;
 
-  void transmit(Instant now, Link& out, uint64_t& hash);
-  void receive(Instant now, Link& in);
+  // A host's rail to another one has that one's index.
+  [[nodiscard]] verbs::Path path_to(uint16_t dlid) const noexcept;
+  void transmit(Instant now, uint32_t rail, Link& out, uint64_t& hash);
+  void receive(Instant now, uint32_t rail, Link& in);
   // Wakes who waits for a completion. False if an event says that a completion queue overflowed.
   bool take_events();
 

@@ -26,6 +26,8 @@ constexpr const char* kNames[] = {
     "UC credits never leave",
     "UC credits for receives that are not there",
     "RC credits for receives that are not there",
+    "source QPN of a datagram wrong",
+    "datagram lost on a clean cable",
     "packets never leave",
     "acknowledge taken for one packet more",
     "SEND acknowledged and not delivered",
@@ -35,12 +37,16 @@ constexpr const char* kNames[] = {
     "old WRITE placed again",
     "packet behind a gap taken as the next",
     "byte behind a message overwritten",
+    "datagram delivered twice",
+    "Q_Key ignored",
     "bit in the written memory flipped",
     "byte behind a written buffer overwritten",
     "completion lost",
     "completion twice",
     "completions out of order",
     "success reported as an error",
+    "error reported as success",
+    "flush completions missing",
     "byte_len wrong",
     "wr_id wrong",
     "opcode of a completion wrong",
@@ -125,6 +131,11 @@ bool Saboteur::spoil_transmit(engine::TxPacket& packet) {
         headers.syndrome = wire::aeth_syndrome(AethKind::kAck, 10);
       }
       return true;
+    case Bug::kDatagramSource:
+      if (headers.is(wire::kOpDeth) && strike()) headers.src_qp ^= 1;
+      return true;
+    case Bug::kDatagramLost:
+      return !headers.is(wire::kOpDeth) || !strike();
     case Bug::kStall:
       return !always();
     default:
@@ -134,6 +145,10 @@ bool Saboteur::spoil_transmit(engine::TxPacket& packet) {
 
 bool Saboteur::spoil_arrival(Node& at, wire::ParsedPacket& packet) {
   wire::PacketHeaders& headers = packet.headers;
+  if (bug_ == Bug::kQkeyIgnored && headers.is(wire::kOpDeth)) {
+    const engine::QueuePair* to = at.find_pair(headers.dest_qp);
+    if (to != nullptr && headers.qkey != to->attr.qkey && strike()) headers.qkey = to->attr.qkey;
+  }
   engine::QueuePair* qp = at.find_pair(headers.dest_qp);
   if (qp == nullptr || wire::opcode_service(headers.opcode) != 0) return true;
   const bool whole = headers.is(wire::kOpStart | wire::kOpEnd);
@@ -163,9 +178,11 @@ bool Saboteur::spoil_arrival(Node& at, wire::ParsedPacket& packet) {
   return true;
 }
 
-void Saboteur::spoil_effect(Node& at, Instant now, const wire::ParsedPacket& packet,
+void Saboteur::spoil_effect(Node& at, Instant now, uint32_t rail, const wire::ParsedPacket& packet,
                             std::span<const std::byte> payload) {
   const wire::PacketHeaders& headers = packet.headers;
+  if (bug_ == Bug::kDatagramTwice && headers.is(wire::kOpDeth) && strike())
+    at.endpoint.handle_packet(now, rail, packet, payload);
   engine::QueuePair* qp = at.find_pair(headers.dest_qp);
   if (qp == nullptr || !is_rc_request(headers) ||
       psn_diff(qp->resp.expected_psn, headers.psn) != 1) {
@@ -176,7 +193,7 @@ void Saboteur::spoil_effect(Node& at, Instant now, const wire::ParsedPacket& pac
                      (bug_ == Bug::kAtomicTwice && headers.is(wire::kOpAtomic));
   if (again && strike()) {
     qp->resp.expected_psn = headers.psn;
-    at.endpoint.handle_packet(now, 0, packet, payload);
+    at.endpoint.handle_packet(now, rail, packet, payload);
   }
   if (bug_ == Bug::kByteBehindMessage && headers.is(wire::kOpSend | wire::kOpEnd)) {
     uint64_t offset = qp->resp.placed;
@@ -191,10 +208,10 @@ void Saboteur::spoil_effect(Node& at, Instant now, const wire::ParsedPacket& pac
     *reinterpret_cast<std::byte*>(headers.va + rng_.below(packet.payload_bytes)) ^= std::byte{4};
   if (bug_ == Bug::kGuardByte && strike())
     *at.piece_end(reinterpret_cast<const std::byte*>(headers.va)) ^= std::byte{1};
-  if (bug_ == Bug::kOldWriteAgain) repeat_old_write(at, now, *qp, packet, payload);
+  if (bug_ == Bug::kOldWriteAgain) repeat_old_write(at, now, rail, *qp, packet, payload);
 }
 
-void Saboteur::repeat_old_write(Node& at, Instant now, engine::QueuePair& qp,
+void Saboteur::repeat_old_write(Node& at, Instant now, uint32_t rail, engine::QueuePair& qp,
                                 const wire::ParsedPacket& packet,
                                 std::span<const std::byte> payload) {
   if (packet.headers.is(wire::kOpImm)) return;
@@ -203,7 +220,7 @@ void Saboteur::repeat_old_write(Node& at, Instant now, engine::QueuePair& qp,
     old_payload_.assign(payload.begin(), payload.end());
   } else if (old_packet_.headers.dest_qp == qp.number && strike()) {
     const uint32_t expected = std::exchange(qp.resp.expected_psn, old_packet_.headers.psn);
-    at.endpoint.handle_packet(now, 0, old_packet_, old_payload_);
+    at.endpoint.handle_packet(now, rail, old_packet_, old_payload_);
     qp.resp.expected_psn = expected;
   }
 }
@@ -214,6 +231,11 @@ bool Saboteur::spoil_completion(Wc& wc) {
     case Bug::kStatus:
       if (success && strike()) wc.status = WcStatus::kRemOp;
       return true;
+    case Bug::kErrorAsSuccess:
+      if (!success && always()) wc.status = WcStatus::kSuccess;
+      return true;
+    case Bug::kFlushMissing:
+      return wc.status != WcStatus::kWrFlush || !always();
     case Bug::kCompletionLost:
       return !strike();
     case Bug::kByteLen:

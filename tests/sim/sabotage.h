@@ -31,6 +31,8 @@ enum class Bug : uint8_t {
   kUcCreditLost,
   kUcCreditInvented,
   kRcCreditInvented,
+  kDatagramSource,
+  kDatagramLost,
   kStall,
   // A packet that arrives is taken wrongly.
   kAckAhead,
@@ -41,6 +43,8 @@ enum class Bug : uint8_t {
   kOldWriteAgain,
   kGapAccepted,
   kByteBehindMessage,
+  kDatagramTwice,
+  kQkeyIgnored,
   kMemoryBit,
   kGuardByte,
   // A completion is wrong.
@@ -48,6 +52,8 @@ enum class Bug : uint8_t {
   kCompletionTwice,
   kCompletionOrder,
   kStatus,
+  kErrorAsSuccess,
+  kFlushMissing,
   kByteLen,
   kWrId,
   kWcOpcode,
@@ -71,7 +77,7 @@ class Saboteur {
   Saboteur(Bug bug, Rng rng) : bug_(bug), rng_(rng), patience_(rng_.below(12)) {}
 
   // How often the bug has shown.
-  [[nodiscard]] uint32_t strikes() const noexcept { return strikes_; }
+  [[nodiscard]] uint32_t strikes() const noexcept { return timers_dead() ? 1 : strikes_; }
   // What endpoints are made with.
   [[nodiscard]] engine::Options options() noexcept;
 
@@ -83,9 +89,9 @@ class Saboteur {
   bool before_packet(Node& at, wire::ParsedPacket& packet) {
     return bug_ == Bug::kNone || spoil_arrival(at, packet);
   }
-  void after_packet(Node& at, Instant now, const wire::ParsedPacket& packet,
+  void after_packet(Node& at, Instant now, uint32_t rail, const wire::ParsedPacket& packet,
                     std::span<const std::byte> payload) {
-    if (bug_ != Bug::kNone) spoil_effect(at, now, packet, payload);
+    if (bug_ != Bug::kNone) spoil_effect(at, now, rail, packet, payload);
   }
   // The completions of one poll of a queue pair, `count` of them; the span has room for one more.
   uint32_t on_poll(engine::QueuePair* qp, std::span<Wc> wcs, uint32_t count) {
@@ -96,15 +102,15 @@ class Saboteur {
   bool receive_twice() { return bug_ == Bug::kReceiveTwice && strike(); }
   bool ignore_fence() { return bug_ == Bug::kFenceIgnored && always(); }
   bool signal_all() { return bug_ == Bug::kSignalAll && always(); }
-  bool timers_dead() { return bug_ == Bug::kTimersDead && always(); }
+  [[nodiscard]] bool timers_dead() const noexcept { return bug_ == Bug::kTimersDead; }
 
  private:
   bool spoil_transmit(engine::TxPacket& packet);
   bool spoil_payload(engine::TxPacket& packet);
   bool spoil_arrival(Node& at, wire::ParsedPacket& packet);
-  void spoil_effect(Node& at, Instant now, const wire::ParsedPacket& packet,
+  void spoil_effect(Node& at, Instant now, uint32_t rail, const wire::ParsedPacket& packet,
                     std::span<const std::byte> payload);
-  void repeat_old_write(Node& at, Instant now, engine::QueuePair& qp,
+  void repeat_old_write(Node& at, Instant now, uint32_t rail, engine::QueuePair& qp,
                         const wire::ParsedPacket& packet, std::span<const std::byte> payload);
   uint32_t spoil_poll(engine::QueuePair* qp, std::span<Wc> wcs, uint32_t count);
   bool spoil_completion(Wc& wc);

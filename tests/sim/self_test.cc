@@ -11,7 +11,7 @@ namespace tbt::sim {
 
 namespace {
 
-constexpr uint64_t kSeeds = 60;
+constexpr uint64_t kSeeds = 120;
 // Fewer would be luck that the next change of the drawing takes away.
 constexpr uint32_t kNoticedLeast = 3;
 

@@ -121,7 +121,7 @@ void Traffic::poll(Side& side) {
 void Traffic::check_credits(const Side& sender, const Side& receiver) {
   const auto& from = *sender.qp;
   auto& to = *receiver.qp;
-  if (sender.failed || receiver.failed) return;
+  if (from.state == QpState::kErr || to.state == QpState::kErr) return;
   if (options_.type == QpType::kUc && !options_.in_order) return;
   const uint32_t posted = (to.srq != nullptr ? to.srq->queue.posted() : to.rq.posted()) +
                           (to.resp.have_receive ? 1 : 0);
@@ -161,12 +161,12 @@ bool Traffic::quiet() const {
 
 void Traffic::check_end() {
   for (Side& side : sides_) {
-    check_memory(side);
     if (side.failed) {
       check_failed_end(side);
     } else {
       check_queues(side);
     }
+    check_memory(side);
     // UC keeps what it must wait for; RC keeps everything.
     const bool all = !side.failed && (options_.type == QpType::kRc || options_.lossless);
     for (const Message& message : side.expected) {

@@ -101,9 +101,10 @@ class Traffic {
     std::deque<Receive> receives;
     std::deque<Message> expected;  // on their way here
     uint64_t next_id = 1;
-    uint32_t posted = 0;  // send WRs since the last signaled one
-    bool failed = false;  // the queue pair is in ERR
-    bool cause = false;   // and it is known why: an error was reported, or the application did it
+    uint32_t posted = 0;    // send WRs since the last signaled one
+    bool failed = false;    // the queue pair is in ERR
+    bool cause = false;     // and it is known why: an error was reported, or the application did it
+    bool flushing = false;  // the first of the sends that failed was polled
   };
 
   // traffic.cc

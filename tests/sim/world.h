@@ -1,22 +1,24 @@
-// World: two hosts, their endpoints, a cable each way and a virtual clock, all drawn from one seed.
+// World: two to four hosts, their endpoints, a cable each way between any two and a virtual clock,
+// all drawn from one seed.
 //
-//     Traffic (per queue pair pair, both directions)
+//     Traffic (per queue pair pair, both directions), Datagrams (UD, all hosts)
 //        | post, poll
-//     Node 0: Endpoint ==Link==> Node 1: Endpoint
+//     Node 0: Endpoint ==Link==> Node 1: Endpoint   ...
 //                      <==Link==
 //
-// The seed draws the mix of faults first, then the traffic. Traffic runs for a while, then the
-// cables heal, and everything outstanding must complete. A failure names the checker that saw it;
-// the seed replays it.
+// The seed draws the hosts and the mix of faults first, then the traffic, then what happens in
+// between (story.cc). Traffic runs for a while, then the cables heal, and everything outstanding
+// must complete (world.cc). A failure names the checker that saw it; the seed replays it.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "tests/sim/checks.h"
+#include "tests/sim/datagrams.h"
 #include "tests/sim/link.h"
 #include "tests/sim/node.h"
 #include "tests/sim/sabotage.h"
@@ -37,10 +39,30 @@ class World {
   [[nodiscard]] uint32_t strikes() const noexcept { return saboteur_.strikes(); }
 
  private:
-  void draw_faults();
-  void draw_traffic(bool hard);
+  // Something that befalls the world at a time.
+  struct Happening {
+    Instant at;
+    std::string name;
+    std::function<void()> happen;
+  };
+
+  // story.cc
+  void draw_cables();
+  void draw_outage();
+  void draw_traffic();
+  void draw_datagrams();
+  void add_happening(Instant at, std::string name, std::function<void()> happen);
+
+  // world.cc
+  [[nodiscard]] uint32_t hosts() const noexcept { return static_cast<uint32_t>(nodes_.size()); }
+  [[nodiscard]] Link& link(uint32_t from, uint32_t to) const noexcept {
+    return *links_[from * hosts() + to];
+  }
   void heal();
   void act(bool new_work);
+  void receive_all();
+  void transmit_all();
+  [[nodiscard]] Instant next_time(Instant next_act) const;
   // Until `end`, or, once no new work is made, until all is quiet.
   void advance(Instant end, bool new_work, bool until_quiet);
   [[nodiscard]] bool quiet() const;
@@ -49,9 +71,17 @@ class World {
   Rng rng_;
   Saboteur saboteur_;
   Instant now_{1000};
-  std::array<std::unique_ptr<Node>, 2> nodes_;
-  std::array<std::unique_ptr<Link>, 2> links_;
+  // The story.
+  bool hard_ = false;                  // the cables lose up to a third
+  Instant traffic_end_;                // new work is made until then
+  uint32_t act_within_ = 0;            // most ns between two acts of the applications
+  std::vector<bool> broken_;           // per cable direction: an outage beyond the retry budget
+  std::vector<bool> cut_;              // any outage
+  std::vector<Happening> happenings_;  // latest first
+  std::vector<std::unique_ptr<Node>> nodes_;
+  std::vector<std::unique_ptr<Link>> links_;  // from * hosts + to
   std::vector<std::unique_ptr<Traffic>> traffic_;
+  std::unique_ptr<Datagrams> datagrams_;
   Failure failure_;
   uint64_t hash_ = 0xcbf29ce484222325ULL;
 };
