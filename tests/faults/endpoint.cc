@@ -1,17 +1,21 @@
-// One end of the fault measurements: a plain verbs program, told what to do by lines on its standard
-// input. Times are CLOCK_MONOTONIC in nanoseconds, the same clock for all processes of the machine.
+// One end of the fault measurements: a plain verbs program, told what to do by lines on its
+// standard input. Times are CLOCK_MONOTONIC in nanoseconds, the same clock for all processes of the
+// machine.
 //
 //   qp TIMEOUT RETRY                       -> qp LID QPN ADDR RKEY
 //   connect LID QPN ADDR RKEY              -> connected TIME         tries until there is a way
-//   write                                  WRITEs without end until one fails; then, once all are done,
+//   write                                  WRITEs without end until one fails; then, once all are
+//   done,
 //                                          -> failed FIRST LAST STATUS VENDOR_ERR
 //   once                                   one WRITE -> once TIME STATUS
 //   send                                   numbered SENDs without end
 //   receive                                takes them; the order is checked
-//   gap                                    -> gap NS MESSAGES        longest pause between messages since
-//                                                                    the last such line, and how many came
-//   stop                                   -> stopped                after what is outstanding is done
-//   destroy                                -> destroyed
+//   gap                                    -> gap NS MESSAGES        longest pause between messages
+//   since
+//                                                                    the last such line, and how
+//                                                                    many came
+//   stop                                   -> stopped                after what is outstanding is
+//   done destroy                                -> destroyed
 #include <infiniband/verbs.h>
 #include <poll.h>
 #include <unistd.h>

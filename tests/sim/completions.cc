@@ -26,6 +26,9 @@ WcOpcode opcode_due(WrOpcode opcode) noexcept {
       return WcOpcode::kFetchAdd;
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
+    case WrOpcode::kLocalInv:  // these three are not drawn
+    case WrOpcode::kBindMw:
+    case WrOpcode::kSendInv:
       break;
   }
   return WcOpcode::kSend;

@@ -138,6 +138,10 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
     case WrOpcode::kRdmaRead:
       predict_read(side, sent);
       break;
+    case WrOpcode::kLocalInv:  // these three are not drawn
+    case WrOpcode::kBindMw:
+    case WrOpcode::kSendInv:
+      break;
   }
 }
 

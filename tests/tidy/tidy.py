@@ -38,6 +38,7 @@ ARROWS = {
     "tests/sim": {"base", "wire", "verbs", "engine", "rail", "fabric"},
     "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "tests/conformance": set(),
+    "tests/faults": set(),
     "tests/regress": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "benchmarks": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys", "include/tbt"},
 }
@@ -48,7 +49,8 @@ NARROW = {("verbs", "wire"): {"wire/opcode.h", "wire/psn.h"}}
 
 # Foreign headers: (pattern of the include, folders that may use it).
 FENCES = (
-    (re.compile(r"infiniband/"), ("provider/", "tests/provider/", "tests/conformance/", "benchmarks/")),
+    (re.compile(r"infiniband/"),
+     ("provider/", "tests/provider/", "tests/conformance/", "tests/faults/", "benchmarks/")),
     (re.compile(r"rdma/"), ("libfabric_prov/", "tests/libfabric_prov/")),
     (re.compile(r"linux/vfio\.h"), ("transport/rail/nhi/", "tests/rail/")),
     (re.compile(r"pcap"), ("transport/rail/middleware/", "tools/")),
