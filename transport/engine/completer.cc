@@ -193,6 +193,8 @@ bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::Pac
   return wqe.restarted || (begins == (index == 0) && ends == last);
 }
 
+// False if it was not taken. Only the oldest WQE may fail, so the answer of a later one whose
+// memory is gone is as good as lost: it comes again in its turn.
 bool place_answer(Core& core, QueuePair& qp, uint32_t at, const wire::PacketHeaders& headers,
                   std::span<const std::byte> payload) {
   const SendWqe& wqe = qp.sq.at(at);
@@ -202,7 +204,7 @@ bool place_answer(Core& core, QueuePair& qp, uint32_t at, const wire::PacketHead
   }
   const uint64_t offset = uint64_t{psn_add(headers.psn, 0u - wqe.first_psn)} * qp.mtu;
   if (scatter(core, qp.pd, qp.sq.sges(at).first(wqe.num_sge), offset, payload)) return true;
-  fail_send(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  if (at == qp.sq.head) fail_send(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   return false;
 }
 
@@ -232,7 +234,10 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
   if (at == qp.sq.tail || !qp.sq.at(at).started) return;
   if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
     if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
-    if (!place_answer(core, qp, at, headers, payload)) return;
+    if (!place_answer(core, qp, at, headers, payload)) {
+      if (qp.may_send()) repair(core, qp, headers.psn);
+      return;
+    }
     mark_arrived(qp.req, headers.psn);
   }
   repair(core, qp, psn_add(headers.psn, 1));
