@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "sys/barrier.h"
+#include "sys/event_fd.h"
 #include "sys/monotonic_clock.h"
 
 namespace tbt::rail::emulated {
@@ -28,37 +29,6 @@ bool is_on(const Register& reg, uint32_t bits) noexcept {
 
 }  // namespace
 
-const char* misuse_text(Misuse misuse) noexcept {
-  switch (misuse) {
-    case Misuse::kNone:
-      return "";
-    case Misuse::kIndexBeyondRing:
-      return "index beyond the ring";
-    case Misuse::kDoorbellOnStoppedRing:
-      return "doorbell on a ring that is not enabled";
-    case Misuse::kEnabledTwice:
-      return "ring enabled twice";
-    case Misuse::kEnabledUnprogrammed:
-      return "ring enabled without base or size";
-    case Misuse::kE2eBeforeEnable:
-      return "end-to-end flow control before the ring is enabled";
-    case Misuse::kChangedWhileEnabled:
-      return "base or size changed while the ring is enabled";
-    case Misuse::kNotPosted:
-      return "descriptor without its posted flag";
-    case Misuse::kRawTooLong:
-      return "raw descriptor of more than 256 bytes";
-    case Misuse::kWrongHalf:
-      return "write to the hardware's half of an index register";
-  }
-  return "?";
-}
-
-void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept {
-  nhi.last_misuse.store(misuse, std::memory_order_relaxed);
-  nhi.misuse.fetch_add(1, std::memory_order_relaxed);
-}
-
 // Status first, then mask. Who arms does it the other way round (enable, clear status, look at the
 // ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
 // The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
@@ -73,20 +43,11 @@ void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
   if ((nhi.mask[bit / 32].load(std::memory_order_seq_cst) & mask) == 0) return;
   if (auto_clear) status.fetch_and(~mask, std::memory_order_seq_cst);
   nhi.interrupts.fetch_add(1, std::memory_order_relaxed);
-  if (host.memory != nullptr) host.memory->wake_for_interrupt();
-}
-
-CableParams DmaEngine::params() const noexcept {
-  CableParams p;
-  p.rate_bps = cable_.rate_bps.load(std::memory_order_relaxed);
-  p.latency_ns = cable_.latency_ns.load(std::memory_order_relaxed);
-  p.drop_ppm = cable_.drop_ppm.load(std::memory_order_relaxed);
-  p.corrupt_ppm = cable_.corrupt_ppm.load(std::memory_order_relaxed);
-  p.duplicate_ppm = cable_.duplicate_ppm.load(std::memory_order_relaxed);
-  p.lost_interrupt_ppm = cable_.lost_interrupt_ppm.load(std::memory_order_relaxed);
-  p.stranded_ppm = cable_.stranded_ppm.load(std::memory_order_relaxed);
-  p.plugged = cable_.plugged.load(std::memory_order_relaxed) != 0;
-  return p;
+  if (host.guest != nullptr) {
+    host.guest->fire(nhi.vectors[bit / 8].load(std::memory_order_relaxed) >> bit % 8 * 4 & 0xf);
+  } else if (host.memory != nullptr) {
+    host.memory->wake_for_interrupt();
+  }
 }
 
 // ---- running
@@ -94,17 +55,17 @@ CableParams DmaEngine::params() const noexcept {
 // A live holder does our work too. A dead one does not: its pulse is felt now and then, and always
 // after a death.
 bool DmaEngine::enter(Care care) noexcept {
-  sys::LockOutcome outcome = direction_.lock.try_lock();
+  sys::LockOutcome outcome = flow_.lock.try_lock();
   // The doorbell is visible before we look again: a runner that has not left by then will see it.
   if (outcome == sys::LockOutcome::kBusy) sys::full_barrier();
   for (int i = 0; outcome == sys::LockOutcome::kBusy && i < kBusySpins; ++i) {
     sys::cpu_relax();
-    outcome = direction_.lock.try_lock();
+    outcome = flow_.lock.try_lock();
   }
   if (outcome == sys::LockOutcome::kBusy) {
     const uint32_t busy = busy_.fetch_add(1, std::memory_order_relaxed) + 1;
     if (care == Care::kUsual && busy % kBusyMax != 0) return false;
-    outcome = direction_.lock.try_lock_or_recover();
+    outcome = flow_.lock.try_lock_or_recover();
   }
   if (outcome == sys::LockOutcome::kOwnerDied) recover();
   return outcome != sys::LockOutcome::kBusy;
@@ -112,60 +73,87 @@ bool DmaEngine::enter(Care care) noexcept {
 
 DmaEngine::Ring DmaEngine::ring_of(const HostView& host, const RingRegisters& regs,
                                    FoundRing& found) noexcept {
-  if (!is_on(regs.options, nhi::kOptionEnable) || host.memory == nullptr) return {};
+  if (!is_on(regs.options, nhi::kOptionEnable) || !host.is_visible()) return {};
   if (host.nhi->removed.load(std::memory_order_relaxed) != 0) return {};
   const uint64_t base = uint64_t{regs.base_high.load(std::memory_order_relaxed)} << 32 |
                         regs.base_low.load(std::memory_order_relaxed);
   const uint32_t size = regs.size.load(std::memory_order_relaxed);
   const uint32_t mappings = host.nhi->iova_generation.load(std::memory_order_acquire);
-  const bool same = found.base == base && found.ring.size == size && found.memory == host.base;
+  const bool same = found.host == &host && found.base == base && found.ring.size == size &&
+                    found.memory == host.base;
   if (same && found.mappings == mappings) return found.ring;
   auto* at = reinterpret_cast<Descriptor*>(translate(host, base, size * sizeof(Descriptor)));
   if (at == nullptr) return {};
-  found = {base, host.base, mappings, {at, size}};
+  found = {&host, base, host.base, mappings, {at, size}};
   return found.ring;
+}
+
+void DmaEngine::find_way(Pass& pass) const noexcept {
+  const Route way = route();
+  if (way.state == Route::State::kNone) return;
+  pass.cable = &fabric_.lines[way.cable];
+  pass.direction = way.b_to_a != 0 ? &pass.cable->b_to_a : &pass.cable->a_to_b;
+  if (way.state == Route::State::kOpen) pass.to = {hosts_ + way.host, way.hop};
 }
 
 void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
   Stop stop;
+  Pass pass;
   int blind = 0;
   do {
     if (!enter(care)) return;
-    Pass pass;
+    pass = {};
     pass.now_ns = now_ns;
     stop = progress(pass);
-    direction_.lock.unlock();
-    if (pass.rx_interrupt) raise_interrupt(*to_.host, fabric_.hop_count + to_.hop);
+    flow_.lock.unlock();
+    if (pass.rx_interrupt) raise_interrupt(*pass.to.host, fabric_.hop_count + pass.to.hop);
     if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
     // A receive ring may have come up meanwhile, so look again; but one whose memory is not mapped
     // never will.
     const bool no_ring = stop == Stop::kStalled && pass.rx.descriptors == nullptr;
     if (no_ring && ++blind > kBlindMax) return;
-  } while (more_work(stop));
+  } while (more_work(pass, stop));
+  poke_guests(pass);
+}
+
+// What this process cannot do, because it does not see the memory of a virtual machine, it asks the
+// other one to do.
+void DmaEngine::poke_guests(const Pass& pass) const noexcept {
+  if (pass.cable == nullptr) return;
+  const Indices at = indices();
+  const bool to_guest = pass.to.host != nullptr && !pass.to.host->is_visible();
+  if (to_guest && at.queue_in != at.queue_out) sys::signal_eventfd(pass.to.host->interrupt_fd);
+  const bool waits = tx_regs().index.load(std::memory_order_acquire) != at.tx;
+  if (waits && !from_.host->is_visible()) sys::signal_eventfd(from_.host->interrupt_fd);
 }
 
 DmaEngine::Stop DmaEngine::progress(Pass& pass) noexcept {
+  find_way(pass);
   pass.tx = ring_of(*from_.host, tx_regs(), found_tx_);
-  pass.rx = ring_of(*to_.host, rx_regs(), found_rx_);
-  if (cable_.plugged.load(std::memory_order_acquire) == 0) return lose_everything(pass);
+  const bool carries =
+      pass.cable != nullptr && pass.cable->plugged.load(std::memory_order_acquire) != 0;
+  if (!carries) return lose_everything(pass);
+  const bool open = pass.to.host != nullptr;
+  if (open) pass.rx = ring_of(*pass.to.host, rx_regs(pass.to), found_rx_);
   const Indices at = indices();
-  if (cable_.ideal.load(std::memory_order_relaxed) != 0 && at.queue_in == at.queue_out) {
-    return pass_directly(pass);
-  }
-  return pass_over_cable(pass);
+  const bool at_once =
+      pass.cable->ideal.load(std::memory_order_relaxed) != 0 && at.queue_in == at.queue_out;
+  const bool seen = from_.host->is_visible() && (!open || pass.to.host->is_visible());
+  return at_once && seen ? pass_directly(pass) : pass_over_cable(pass);
 }
 
-bool DmaEngine::more_work(Stop stop) const noexcept {
+bool DmaEngine::more_work(const Pass& pass, Stop stop) const noexcept {
   const Indices at = indices();
   switch (stop) {
     case Stop::kIdle:
       return tx_regs().index.load(std::memory_order_seq_cst) != at.tx &&
-             is_on(tx_regs().options, nhi::kOptionEnable) &&
+             is_on(tx_regs().options, nhi::kOptionEnable) && from_.host->is_visible() &&
              from_.host->nhi->removed.load(std::memory_order_relaxed) == 0;
     case Stop::kStalled:
-      return rx_regs().primed.load(std::memory_order_relaxed) != 0 && to_.host->memory != nullptr &&
-             to_.host->nhi->removed.load(std::memory_order_relaxed) == 0 &&
-             rx_regs().index.load(std::memory_order_seq_cst) != at.rx;
+      return pass.to.host != nullptr && pass.to.host->is_visible() &&
+             rx_regs(pass.to).primed.load(std::memory_order_relaxed) != 0 &&
+             pass.to.host->nhi->removed.load(std::memory_order_relaxed) == 0 &&
+             rx_regs(pass.to).index.load(std::memory_order_seq_cst) != at.rx;
     case Stop::kCableFull:
     case Stop::kOff:
       return false;
@@ -192,8 +180,8 @@ DmaEngine::Stop DmaEngine::pass_directly(Pass& pass) noexcept {
     complete_tx(pass.tx, sent);
     at = indices();
   }
-  if (direction_.stalled.load(std::memory_order_relaxed) != 0) {
-    direction_.stalled.store(0, std::memory_order_seq_cst);
+  if (flow_.stalled.load(std::memory_order_relaxed) != 0) {
+    flow_.stalled.store(0, std::memory_order_seq_cst);
   }
   warm_up_next(pass, at);
   return Stop::kIdle;
@@ -203,9 +191,9 @@ DmaEngine::Stop DmaEngine::pass_directly(Pass& pass) noexcept {
 // now, while nobody waits, takes one trip between the processors off the next frame's time.
 void DmaEngine::warm_up_next(const Pass& pass, const Indices& at) noexcept {
   if (pass.rx.descriptors == nullptr) return;
-  if (rx_regs().index.load(std::memory_order_relaxed) == at.rx) return;
+  if (rx_regs(pass.to).index.load(std::memory_order_relaxed) == at.rx) return;
   const uint64_t address = pass.rx.descriptors[at.rx].address.load(std::memory_order_relaxed);
-  const std::byte* next = find_mapped(*to_.host, address, kWarmBytes);
+  const std::byte* next = find_mapped(*pass.to.host, address, kWarmBytes);
   if (next == nullptr) return;
   for (size_t line = 0; line < kWarmBytes; line += 64) __builtin_prefetch(next + line, 1);
 }
@@ -213,7 +201,7 @@ void DmaEngine::warm_up_next(const Pass& pass, const Indices& at) noexcept {
 // Announces that frames wait, and looks again: the receiver posts first and then looks at
 // `stalled`.
 bool DmaEngine::stall(const Pass& pass, const Indices& at) noexcept {
-  direction_.stalled.store(1, std::memory_order_seq_cst);
+  flow_.stalled.store(1, std::memory_order_seq_cst);
   return room(pass, at) == Room::kWait;
 }
 
@@ -222,18 +210,18 @@ bool DmaEngine::stall(const Pass& pass, const Indices& at) noexcept {
 DmaEngine::Stop DmaEngine::pass_over_cable(Pass& pass) noexcept {
   if (pass.now_ns == kNoTime) pass.now_ns = sys::monotonic_now().ns;
   for (;;) {
-    const uint64_t before = direction_.indices.load(std::memory_order_relaxed);
+    const uint64_t before = flow_.indices.load(std::memory_order_relaxed);
     const Stop in = take_in(pass);
     const Stop out = bring_out(pass);
     if (out == Stop::kStalled) return out;
-    if (direction_.indices.load(std::memory_order_relaxed) == before) return in;
+    if (flow_.indices.load(std::memory_order_relaxed) == before) return in;
   }
 }
 
 // From the transmit ring onto the cable, while there is room for a frame and its duplicate.
 DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
   if (pass.tx.descriptors == nullptr) return Stop::kOff;
-  const CableParams current = params();
+  const CableParams current = load_params(*pass.cable);
   Indices at = indices();
   while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
     if (static_cast<uint16_t>(at.queue_in - at.queue_out) + 2 > kQueueSlots)
@@ -242,7 +230,9 @@ DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
     const uint16_t sent = at.tx;
     at.tx = next_of(at.tx, pass.tx.size);
     if (fetch(pass, sent, frame)) {
-      const Verdict verdict = direction_.model.decide(pass.now_ns, frame.length, current);
+      (void)pass.direction->lock.lock();  // a dead holder has left a model that is as good
+      const Verdict verdict = pass.direction->model.decide(pass.now_ns, frame.length, current);
+      pass.direction->lock.unlock_fast();
       if (!verdict.drop) put_on_cable(frame, verdict, at);
     }
     commit(at);
@@ -282,6 +272,7 @@ int64_t DmaEngine::due_ns(const Indices& at, int64_t now_ns) const noexcept {
 // From the cable into the receive ring: what is due.
 DmaEngine::Stop DmaEngine::bring_out(Pass& pass) noexcept {
   Indices at = indices();
+  if (pass.to.host != nullptr && !pass.to.host->is_visible()) return Stop::kOff;
   while (at.queue_in != at.queue_out && due_ns(at, pass.now_ns) <= pass.now_ns) {
     const QueueSlot& slot = queue_[at.queue_out % kQueueSlots];
     const Frame frame{slot.data, slot.length,  slot.sof,
@@ -291,8 +282,8 @@ DmaEngine::Stop DmaEngine::bring_out(Pass& pass) noexcept {
     if (!deliver(pass, frame, after) && stall(pass, at)) return Stop::kStalled;
     at = indices();
   }
-  if (direction_.stalled.load(std::memory_order_relaxed) != 0) {
-    direction_.stalled.store(0, std::memory_order_seq_cst);
+  if (flow_.stalled.load(std::memory_order_relaxed) != 0) {
+    flow_.stalled.store(0, std::memory_order_seq_cst);
   }
   return Stop::kIdle;
 }
@@ -301,16 +292,16 @@ int64_t DmaEngine::advance(int64_t now_ns) noexcept {
   if (!is_idle()) run_at(now_ns, Care::kUsual);
   const Indices left = indices();
   if (left.queue_in == left.queue_out) return INT64_MAX;
-  if (direction_.stalled.load(std::memory_order_relaxed) != 0) return INT64_MAX;  // posting goes on
-  if (direction_.lock.try_lock() != sys::LockOutcome::kTaken) return now_ns;  // somebody is at it
+  if (flow_.stalled.load(std::memory_order_relaxed) != 0) return INT64_MAX;  // posting goes on
+  if (flow_.lock.try_lock() != sys::LockOutcome::kTaken) return now_ns;      // somebody is at it
   const Indices at = indices();
   const int64_t due = at.queue_in == at.queue_out ? INT64_MAX : due_ns(at, now_ns);
-  direction_.lock.unlock();
+  flow_.lock.unlock();
   return due;
 }
 
 bool DmaEngine::is_idle() const noexcept {
-  if (direction_.lock.is_locked()) return false;
+  if (flow_.lock.is_locked()) return false;
   const Indices at = indices();
   if (at.queue_in != at.queue_out) return false;
   return !is_on(tx_regs().options, nhi::kOptionEnable) ||
@@ -331,8 +322,12 @@ DmaEngine::Stop DmaEngine::lose_everything(Pass& pass) noexcept {
     complete_tx(pass.tx, sent);
     ++lost;
   }
-  direction_.model.reset();
-  direction_.stalled.store(0, std::memory_order_relaxed);
+  if (pass.direction != nullptr) {
+    (void)pass.direction->lock.lock();
+    pass.direction->model.reset();
+    pass.direction->lock.unlock_fast();
+  }
+  flow_.stalled.store(0, std::memory_order_relaxed);
   from_.host->nhi->unreachable.fetch_add(lost, std::memory_order_relaxed);
   return pass.tx.descriptors != nullptr ? Stop::kIdle : Stop::kOff;
 }
@@ -365,9 +360,9 @@ void DmaEngine::complete_tx(const Ring& ring, uint32_t index) noexcept {
   word.store(word.load(std::memory_order_relaxed) | nhi::kCompleted, std::memory_order_release);
 }
 
-bool DmaEngine::is_allowed(const Frame& frame) const noexcept {
-  if (is_on(rx_regs().options, nhi::kOptionRaw)) return true;
-  const uint32_t masks = rx_regs().pdf_masks.load(std::memory_order_relaxed);
+bool DmaEngine::is_allowed(const End& to, const Frame& frame) noexcept {
+  if (is_on(rx_regs(to).options, nhi::kOptionRaw)) return true;
+  const uint32_t masks = rx_regs(to).pdf_masks.load(std::memory_order_relaxed);
   return (masks >> 16 >> frame.sof & 1) != 0 && (masks >> frame.eof & 1) != 0;
 }
 
@@ -375,35 +370,42 @@ bool DmaEngine::is_allowed(const Frame& frame) const noexcept {
 // for a ring that is not enabled or has never had a buffer; without it the frame is lost.
 DmaEngine::Room DmaEngine::room(const Pass& pass, const Indices& at) const noexcept {
   const bool tx_e2e = fabric_.e2e && is_on(tx_regs().options, nhi::kOptionE2e);
-  if (pass.rx.descriptors == nullptr || rx_regs().primed.load(std::memory_order_acquire) == 0) {
+  const bool enabled = pass.rx.descriptors != nullptr;
+  if (!enabled || rx_regs(pass.to).primed.load(std::memory_order_acquire) == 0) {
     return tx_e2e ? Room::kWait : Room::kLost;
   }
-  if (rx_regs().index.load(std::memory_order_seq_cst) != at.rx) return Room::kReady;
-  return tx_e2e && is_on(rx_regs().options, nhi::kOptionE2e) ? Room::kWait : Room::kLost;
+  const RingRegisters& rx = rx_regs(pass.to);
+  if (rx.index.load(std::memory_order_seq_cst) != at.rx) return Room::kReady;
+  return tx_e2e && is_on(rx.options, nhi::kOptionE2e) ? Room::kWait : Room::kLost;
 }
 
 // False: the frame has to wait. Otherwise it is delivered or lost, and `after` is committed.
 bool DmaEngine::deliver(Pass& pass, const Frame& frame, Indices after) noexcept {
-  NhiSilicon& nhi = *to_.host->nhi;
   const Room there = room(pass, after);
   if (there == Room::kWait) return false;
   if (there == Room::kLost) {
-    const bool enabled = pass.rx.descriptors != nullptr;
-    (enabled ? nhi.overruns : nhi.unreachable).fetch_add(1, std::memory_order_relaxed);
-    if (enabled) {
-      direction_.overrun = 1;
-      raise_interrupt(*to_.host, 2 * fabric_.hop_count + to_.hop);
-    }
-    commit(after);
+    lose(pass, after);
     return true;
   }
-  if (!is_allowed(frame)) {
-    nhi.pdf_drops.fetch_add(1, std::memory_order_relaxed);
+  if (!is_allowed(pass.to, frame)) {
+    pass.to.host->nhi->pdf_drops.fetch_add(1, std::memory_order_relaxed);
     commit(after);
     return true;
   }
   write_frame(pass, frame, after);
   return true;
+}
+
+void DmaEngine::lose(const Pass& pass, const Indices& after) noexcept {
+  if (pass.rx.descriptors != nullptr) {
+    pass.to.host->nhi->overruns.fetch_add(1, std::memory_order_relaxed);
+    flow_.overrun = 1;
+    raise_interrupt(*pass.to.host, 2 * fabric_.hop_count + pass.to.hop);
+  } else {
+    const HostView& counts = pass.to.host != nullptr ? *pass.to.host : *from_.host;
+    counts.nhi->unreachable.fetch_add(1, std::memory_order_relaxed);
+  }
+  commit(after);
 }
 
 // Payload, journal, completion, commit. Killed after the journal, the completion is done again by
@@ -413,22 +415,23 @@ void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexc
   Descriptor& d = pass.rx.descriptors[after.rx];
   const uint32_t old_word = d.word.load(std::memory_order_acquire);
   if ((old_word & nhi::kPosted) == 0 || (old_word & nhi::kCompleted) != 0) {
-    count_misuse(*to_.host->nhi, Misuse::kNotPosted);
+    count_misuse(*pass.to.host->nhi, Misuse::kNotPosted);
     return commit(after);
   }
-  std::byte* data = translate(*to_.host, d.address.load(std::memory_order_relaxed), frame.length);
+  std::byte* data =
+      translate(*pass.to.host, d.address.load(std::memory_order_relaxed), frame.length);
   if (data == nullptr) return commit(after);
   std::memcpy(data, frame.data, frame.length);
   uint32_t word = nhi::pack_frame(frame.length, frame.sof, frame.eof) | nhi::kCompleted;
-  if (frame.damaged && !is_on(rx_regs().options, nhi::kOptionRaw)) word |= nhi::kCrcError;
-  if (direction_.overrun != 0) word |= nhi::kBufferOverrun;
-  direction_.overrun = 0;
+  if (frame.damaged && !is_on(rx_regs(pass.to).options, nhi::kOptionRaw)) word |= nhi::kCrcError;
+  if (flow_.overrun != 0) word |= nhi::kBufferOverrun;
+  flow_.overrun = 0;
   after.rx = next_of(after.rx, pass.rx.size);
-  direction_.journal_after = after.pack();
-  direction_.journal_old_word = old_word;
-  direction_.journal_new_word = word;
-  direction_.journal_before.store(direction_.indices.load(std::memory_order_relaxed),
-                                  std::memory_order_release);
+  flow_.journal_after = after.pack();
+  flow_.journal_old_word = old_word;
+  flow_.journal_new_word = word;
+  flow_.journal_before.store(flow_.indices.load(std::memory_order_relaxed),
+                             std::memory_order_release);
   d.word.store(word, std::memory_order_release);
   commit(after);
   if ((old_word & nhi::kRequestInterrupt) != 0 && !frame.lost_interrupt) pass.rx_interrupt = true;
@@ -441,24 +444,27 @@ void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexc
 // have filled the descriptor before the consumer index: the ring holds one less than its size.
 void DmaEngine::recover() noexcept {
   const Ring tx = ring_of(*from_.host, tx_regs(), found_tx_);
-  const Ring rx = ring_of(*to_.host, rx_regs(), found_rx_);
-  const uint64_t now = direction_.indices.load(std::memory_order_acquire);
-  const bool interrupted = direction_.journal_before.load(std::memory_order_acquire) == now &&
-                           direction_.journal_after != now;
+  Pass pass;
+  find_way(pass);
+  Ring rx;
+  if (pass.to.host != nullptr) rx = ring_of(*pass.to.host, rx_regs(pass.to), found_rx_);
+  const uint64_t now = flow_.indices.load(std::memory_order_acquire);
+  const bool interrupted =
+      flow_.journal_before.load(std::memory_order_acquire) == now && flow_.journal_after != now;
   if (interrupted && rx.descriptors != nullptr) {
-    uint32_t expected = direction_.journal_old_word;
+    uint32_t expected = flow_.journal_old_word;
     rx.descriptors[Indices::unpack(now).rx].word.compare_exchange_strong(
-        expected, direction_.journal_new_word, std::memory_order_acq_rel);
-    direction_.indices.store(direction_.journal_after, std::memory_order_release);
+        expected, flow_.journal_new_word, std::memory_order_acq_rel);
+    flow_.indices.store(flow_.journal_after, std::memory_order_release);
   }
   const Indices at = indices();
   if (tx.descriptors != nullptr) complete_tx(tx, at.tx == 0 ? tx.size - 1 : at.tx - 1u);
 }
 
 void DmaEngine::lock_for_reset() noexcept {
-  if (direction_.lock.lock() == sys::LockOutcome::kOwnerDied) recover();
-  direction_.journal_before.store(0, std::memory_order_relaxed);
-  direction_.journal_after = 0;
+  if (flow_.lock.lock() == sys::LockOutcome::kOwnerDied) recover();
+  flow_.journal_before.store(0, std::memory_order_relaxed);
+  flow_.journal_after = 0;
 }
 
 void DmaEngine::reset_tx() noexcept {
@@ -466,7 +472,7 @@ void DmaEngine::reset_tx() noexcept {
   Indices at = indices();
   at.tx = 0;
   commit(at);
-  direction_.lock.unlock();
+  flow_.lock.unlock();
 }
 
 void DmaEngine::reset_rx() noexcept {
@@ -475,8 +481,36 @@ void DmaEngine::reset_rx() noexcept {
   at.rx = 0;
   at.queue_out = at.queue_in;
   commit(at);
-  direction_.overrun = 0;
-  direction_.lock.unlock();
+  flow_.overrun = 0;
+  flow_.lock.unlock();
+}
+
+// The receive ring's place is kept in its registers while no flow leads there.
+void DmaEngine::change_route(const Route& next) noexcept {
+  lock_for_reset();
+  const Route old = route();
+  Indices at = indices();
+  if (old.state == Route::State::kOpen) {
+    RingRegisters& left = hosts_[old.host].nhi->rx[old.hop];
+    left.own_half.store(at.rx, std::memory_order_relaxed);
+    left.feeder.store(0, std::memory_order_release);
+  }
+  at.rx = 0;
+  at.queue_out = at.queue_in;
+  if (next.state == Route::State::kOpen) {
+    const RingRegisters& found = hosts_[next.host].nhi->rx[next.hop];
+    at.rx = static_cast<uint16_t>(found.own_half.load(std::memory_order_relaxed));
+  }
+  commit(at);
+  flow_.route.store(next.pack(), std::memory_order_release);
+  flow_.overrun = 0;
+  flow_.stalled.store(0, std::memory_order_relaxed);
+  if (next.state == Route::State::kOpen) {
+    const auto host = static_cast<uint32_t>(from_.host - hosts_);
+    RingRegisters& found = hosts_[next.host].nhi->rx[next.hop];
+    found.feeder.store(flow_number(host, from_.hop) + 1, std::memory_order_release);
+  }
+  flow_.lock.unlock();
 }
 
 }  // namespace tbt::rail::emulated

@@ -1,7 +1,8 @@
-// DmaEngine: moves frames from the transmit ring of one NHI over a cable into the receive ring of
-// another. There is one per direction of a cable. It runs inline in whoever rings a doorbell: the
-// sender, or the receiver when it posts the buffers for which frames were waiting, or anybody when
-// a frame is due.
+// DmaEngine: moves frames from a transmit ring of one NHI over a cable into the receive ring of
+// another, to which the ring's path leads at the moment. It runs inline in whoever rings a
+// doorbell: the sender, or the receiver when it posts the buffers for which frames were waiting, or
+// anybody when a frame is due. The memory of a virtual machine is seen by one process only; that
+// one does its part of the way, and the others wake it.
 //
 // Whoever finds the engine running leaves: the runner looks once more after it has given the lock
 // back.
@@ -10,6 +11,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "rail/emulated/guest_port.h"
 #include "rail/emulated/silicon.h"
 #include "rail/host_memory.h"
 
@@ -21,11 +23,20 @@ struct HostView {
   HostMemory* memory = nullptr;  // nullptr: not attached yet
   std::byte* base = nullptr;     // of the memory
   int interrupt_fd = -1;
+  GuestPort* guest = nullptr;  // a virtual machine, in the one process that sees its memory
+
+  [[nodiscard]] bool is_guest() const noexcept {
+    return nhi->guest.load(std::memory_order_relaxed) != 0;
+  }
+  // Whether this process can read and write its memory.
+  [[nodiscard]] bool is_visible() const noexcept {
+    return guest != nullptr || (memory != nullptr && !is_guest());
+  }
 };
 
-void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept;
 // Memory behind [iova, iova + bytes), or nullptr.
 inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
+  if (host.guest != nullptr) return host.guest->find(iova, bytes);
   for (const IovaRange& range : host.nhi->iova) {
     const uint64_t size = range.bytes.load(std::memory_order_acquire);
     const uint64_t into = iova - range.start.load(std::memory_order_relaxed);
@@ -49,14 +60,14 @@ class DmaEngine {
     const HostView* host = nullptr;
     uint32_t hop = 0;
   };
-  DmaEngine(FabricSilicon& fabric, CableSilicon& cable, DirectionSilicon& direction,
-            QueueSlot* queue, End from, End to) noexcept
+  // `hosts` are all the fabric's, and outlive the engine like everything else here.
+  DmaEngine(FabricSilicon& fabric, const HostView* hosts, QueueSlot* queue, uint32_t host,
+            uint32_t hop) noexcept
       : fabric_(fabric),
-        cable_(cable),
-        direction_(direction),
+        flow_(fabric.flows[host][hop]),
         queue_(queue),
-        from_(from),
-        to_(to) {}
+        hosts_(hosts),
+        from_{hosts + host, hop} {}
 
   // Moves what can move now.
   void run() noexcept { run_at(kNoTime, Care::kUsual); }
@@ -64,7 +75,7 @@ class DmaEngine {
   void run_thoroughly() noexcept { run_at(kNoTime, Care::kThorough); }
   // The receiver posted buffers: goes on if frames wait for them.
   void posted() noexcept {
-    if (direction_.stalled.load(std::memory_order_seq_cst) != 0) run();
+    if (flow_.stalled.load(std::memory_order_seq_cst) != 0) run();
   }
   // As run(), with the caller's time; returns when the next frame will be due, or INT64_MAX.
   int64_t advance(int64_t now_ns) noexcept;
@@ -73,14 +84,27 @@ class DmaEngine {
     if (!is_idle()) run_thoroughly();
   }
 
+  // Whether its transmit ring is on, or was and left something lying.
+  [[nodiscard]] bool is_used() const noexcept {
+    const Indices at = indices();
+    return at.queue_in != at.queue_out || flow_.lock.is_locked() ||
+           (tx_regs().options.load(std::memory_order_relaxed) & nhi::kOptionEnable) != 0;
+  }
+
   [[nodiscard]] Indices indices() const noexcept {
-    return Indices::unpack(direction_.indices.load(std::memory_order_acquire));
+    return Indices::unpack(flow_.indices.load(std::memory_order_acquire));
   }
 
   // A ring was stopped: its index begins at 0 again. What is on the cable is lost with the receive
   // ring.
   void reset_tx() noexcept;
   void reset_rx() noexcept;
+  // The path leads elsewhere from now on: what is on the cable is lost, and the receive rings keep
+  // their places. Under the fabric's control lock; run_thoroughly() afterwards.
+  void change_route(const Route& next) noexcept;
+  [[nodiscard]] Route route() const noexcept {
+    return Route::unpack(flow_.route.load(std::memory_order_acquire));
+  }
 
  private:
   static constexpr int64_t kNoTime = INT64_MIN;  // ask the clock if it is needed
@@ -99,16 +123,19 @@ class DmaEngine {
   };
   struct Pass {  // one holding of the lock
     int64_t now_ns = kNoTime;
+    CableSilicon* cable = nullptr;  // nullptr: the ring has no path
+    DirectionSilicon* direction = nullptr;
+    End to;  // host == nullptr: the path is not open at the other end
     Ring tx, rx;
     bool rx_interrupt = false, tx_interrupt = false;
   };
 
   [[nodiscard]] RingRegisters& tx_regs() const noexcept { return from_.host->nhi->tx[from_.hop]; }
-  [[nodiscard]] RingRegisters& rx_regs() const noexcept { return to_.host->nhi->rx[to_.hop]; }
+  static RingRegisters& rx_regs(const End& to) noexcept { return to.host->nhi->rx[to.hop]; }
   void commit(const Indices& next) noexcept {
-    direction_.indices.store(next.pack(), std::memory_order_release);
+    flow_.indices.store(next.pack(), std::memory_order_release);
   }
-  [[nodiscard]] CableParams params() const noexcept;
+  void find_way(Pass& pass) const noexcept;
 
   bool enter(Care care) noexcept;
   [[nodiscard]] bool is_idle() const noexcept;
@@ -116,6 +143,7 @@ class DmaEngine {
   void recover() noexcept;
   // Where a ring was found last time, by the values of its registers.
   struct FoundRing {
+    const HostView* host = nullptr;
     uint64_t base = 0;
     const std::byte* memory = nullptr;
     uint32_t mappings = 0;  // generation
@@ -125,7 +153,8 @@ class DmaEngine {
                                     FoundRing& found) noexcept;
   void run_at(int64_t now_ns, Care care) noexcept;
   Stop progress(Pass& pass) noexcept;
-  [[nodiscard]] bool more_work(Stop stop) const noexcept;
+  [[nodiscard]] bool more_work(const Pass& pass, Stop stop) const noexcept;
+  void poke_guests(const Pass& pass) const noexcept;
 
   Stop pass_directly(Pass& pass) noexcept;
   void warm_up_next(const Pass& pass, const Indices& at) noexcept;
@@ -139,17 +168,18 @@ class DmaEngine {
   bool fetch(Pass& pass, uint32_t index, Frame& frame) noexcept;
   void complete_tx(const Ring& ring, uint32_t index) noexcept;
   bool deliver(Pass& pass, const Frame& frame, Indices after) noexcept;
+  void lose(const Pass& pass, const Indices& after) noexcept;
   void write_frame(Pass& pass, const Frame& frame, Indices after) noexcept;
-  [[nodiscard]] bool is_allowed(const Frame& frame) const noexcept;
+  [[nodiscard]] static bool is_allowed(const End& to, const Frame& frame) noexcept;
   [[nodiscard]] Room room(const Pass& pass, const Indices& at) const noexcept;
   bool stall(const Pass& pass, const Indices& at) noexcept;
 
   FabricSilicon& fabric_;
-  CableSilicon& cable_;
-  DirectionSilicon& direction_;
+  FlowSilicon& flow_;
   QueueSlot* queue_;
-  End from_, to_;
-  FoundRing found_tx_, found_rx_;  // under the direction's lock, as everything but this:
+  const HostView* hosts_;
+  End from_;
+  FoundRing found_tx_, found_rx_;  // under the flow's lock, as everything but this:
   std::atomic<uint32_t> busy_{0};  // how often this process found the engine running
 };
 

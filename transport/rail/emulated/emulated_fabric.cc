@@ -14,8 +14,9 @@ namespace {
 constexpr uint64_t kMagic = 0x31'62'61'66'74'62'74'21;  // "!tbtfab1"
 constexpr uint32_t kVersion = 1;
 
-size_t silicon_bytes(uint32_t cables) noexcept {
-  return sizeof(FabricSilicon) + sizeof(QueueSlot) * kQueueSlots * 2 * cables;
+// The cables' queues are touched only where a ring is in use: the file stays sparse.
+size_t silicon_bytes(uint32_t hosts, uint32_t hop_count) noexcept {
+  return sizeof(FabricSilicon) + sizeof(QueueSlot) * kQueueSlots * hosts * hop_count;
 }
 
 Status check_ends(const FabricConfig& config, const CableEnds& ends) {
@@ -40,6 +41,7 @@ Status check_config(const FabricConfig& config) {
     return Status(EINVAL, "a controller has 3, 12 or 32 hops");
   }
   if (config.cables.size() > kCablesMax) return Status(EINVAL, "a fabric has at most 28 cables");
+  if (config.guests >> config.hosts != 0) return Status(EINVAL, "no such host to be a guest");
   if (config.params.size() != config.cables.size())
     return Status(EINVAL, "one set of parameters per cable");
   bool used[kHostsMax][kRailsMax] = {};
@@ -53,33 +55,6 @@ Status check_config(const FabricConfig& config) {
   return {};
 }
 
-void store_params(CableSilicon& cable, const CableParams& p) noexcept {
-  constexpr auto kOrder = std::memory_order_relaxed;
-  cable.rate_bps.store(p.rate_bps, kOrder);
-  cable.latency_ns.store(p.latency_ns, kOrder);
-  cable.drop_ppm.store(p.drop_ppm, kOrder);
-  cable.corrupt_ppm.store(p.corrupt_ppm, kOrder);
-  cable.duplicate_ppm.store(p.duplicate_ppm, kOrder);
-  cable.lost_interrupt_ppm.store(p.lost_interrupt_ppm, kOrder);
-  cable.stranded_ppm.store(p.stranded_ppm, kOrder);
-  cable.plugged.store(p.plugged ? 1 : 0, std::memory_order_seq_cst);
-  cable.ideal.store(CableModel::is_ideal(p) ? 1 : 0, std::memory_order_seq_cst);
-}
-
-CableParams load_params(const CableSilicon& cable) noexcept {
-  constexpr auto kOrder = std::memory_order_relaxed;
-  CableParams p;
-  p.rate_bps = cable.rate_bps.load(kOrder);
-  p.latency_ns = cable.latency_ns.load(kOrder);
-  p.drop_ppm = cable.drop_ppm.load(kOrder);
-  p.corrupt_ppm = cable.corrupt_ppm.load(kOrder);
-  p.duplicate_ppm = cable.duplicate_ppm.load(kOrder);
-  p.lost_interrupt_ppm = cable.lost_interrupt_ppm.load(kOrder);
-  p.stranded_ppm = cable.stranded_ppm.load(kOrder);
-  p.plugged = cable.plugged.load(std::memory_order_acquire) != 0;
-  return p;
-}
-
 void fill_silicon(FabricSilicon& silicon, const FabricConfig& config) {
   silicon.version = kVersion;
   silicon.hosts = config.hosts;
@@ -88,6 +63,8 @@ void fill_silicon(FabricSilicon& silicon, const FabricConfig& config) {
   silicon.usb4_v2 = config.usb4_v2;
   silicon.intel = config.intel;
   silicon.e2e = config.e2e;
+  for (uint32_t h = 0; h < config.hosts; ++h) silicon.nhis[h].guest.store(config.guests >> h & 1);
+  if (config.guests != 0) silicon.timed.store(1);  // frames wait on the cable for its process
   for (uint32_t i = 0; i < silicon.cables; ++i) {
     CableSilicon& cable = silicon.lines[i];
     const CableEnds& ends = config.cables[i];
@@ -106,50 +83,39 @@ void fill_silicon(FabricSilicon& silicon, const FabricConfig& config) {
 }  // namespace
 
 struct EmulatedFabric::State {
-  explicit State(sys::SharedMemory m);
+  explicit State(sys::SharedMemory m)
+      : memory(std::move(m)),
+        silicon(*reinterpret_cast<FabricSilicon*>(memory.base())),
+        hosts(views(silicon)),
+        engines(silicon, hosts.data(),
+                reinterpret_cast<QueueSlot*>(memory.base() + sizeof(FabricSilicon))),
+        control(silicon, hosts.data(), engines) {}
 
-  void connect(uint32_t cable);
+  static std::array<HostView, kHostsMax> views(FabricSilicon& silicon) {
+    std::array<HostView, kHostsMax> hosts;
+    for (uint32_t h = 0; h < silicon.hosts; ++h) hosts[h].nhi = &silicon.nhis[h];
+    return hosts;
+  }
 
   sys::SharedMemory memory;
   FabricSilicon& silicon;
   std::array<HostView, kHostsMax> hosts;
-  std::vector<std::unique_ptr<DmaEngine>> engines;  // two per cable: a to b, b to a
-  std::array<EngineTable, kHostsMax> tables;
+  EngineTable engines;
+  ControlPlane control;
 };
-
-EmulatedFabric::State::State(sys::SharedMemory m)
-    : memory(std::move(m)), silicon(*reinterpret_cast<FabricSilicon*>(memory.base())) {
-  for (uint32_t h = 0; h < silicon.hosts; ++h) hosts[h].nhi = &silicon.nhis[h];
-  for (uint32_t c = 0; c < silicon.cables; ++c) connect(c);
-}
-
-// Ring pair ordinal + 1 at either end; path and credits are fixed.
-void EmulatedFabric::State::connect(uint32_t number) {
-  CableSilicon& cable = silicon.lines[number];
-  auto* queues = reinterpret_cast<QueueSlot*>(memory.base() + sizeof(FabricSilicon));
-  queues += size_t{kQueueSlots} * 2 * number;
-  const DmaEngine::End a{&hosts[cable.host_a], cable.ordinal_a + 1};
-  const DmaEngine::End b{&hosts[cable.host_b], cable.ordinal_b + 1};
-  engines.push_back(std::make_unique<DmaEngine>(silicon, cable, cable.a_to_b, queues, a, b));
-  engines.push_back(
-      std::make_unique<DmaEngine>(silicon, cable, cable.b_to_a, queues + kQueueSlots, b, a));
-  DmaEngine* const a_to_b = engines[engines.size() - 2].get();
-  DmaEngine* const b_to_a = engines.back().get();
-  tables[cable.host_a][a.hop] = {a_to_b, b_to_a};
-  tables[cable.host_b][b.hop] = {b_to_a, a_to_b};
-}
 
 EmulatedFabric::EmulatedFabric() = default;
 EmulatedFabric::~EmulatedFabric() = default;
 
 Result<std::unique_ptr<EmulatedFabric>> EmulatedFabric::create(const FabricConfig& config) {
   if (const Status s = check_config(config); !s) return s;
-  const auto cables = static_cast<uint32_t>(config.cables.size());
-  auto memory = sys::SharedMemory::create("tbt-silicon", silicon_bytes(cables));
+  auto memory =
+      sys::SharedMemory::create("tbt-silicon", silicon_bytes(config.hosts, config.hop_count));
   if (!memory) return memory.error();
   fill_silicon(*reinterpret_cast<FabricSilicon*>(memory->base()), config);
   std::unique_ptr<EmulatedFabric> fabric(new EmulatedFabric);
   fabric->state_ = std::make_unique<State>(std::move(*memory));
+  for (uint32_t h = 0; h < config.hosts; ++h) fabric->state_->control.power_on(h);
   return fabric;
 }
 
@@ -162,7 +128,8 @@ Result<std::unique_ptr<EmulatedFabric>> EmulatedFabric::map(sys::UniqueFd fd) {
   if (silicon.magic != kMagic) return Status(EPROTO, "not an emulated fabric");
   if (silicon.version != kVersion) return Status(EPROTO, "emulated fabric of another version");
   const bool sound = silicon.hosts <= kHostsMax && silicon.cables <= kCablesMax &&
-                     memory->bytes() == silicon_bytes(silicon.cables);
+                     silicon.hop_count <= nhi::kHopsMax &&
+                     memory->bytes() == silicon_bytes(silicon.hosts, silicon.hop_count);
   if (!sound) return Status(EPROTO, "emulated fabric has the wrong size");
   std::unique_ptr<EmulatedFabric> fabric(new EmulatedFabric);
   fabric->state_ = std::make_unique<State>(std::move(*memory));
@@ -190,8 +157,7 @@ void EmulatedFabric::set_params(uint32_t cable, const CableParams& params) noexc
   const bool was_plugged = load_params(c).plugged;
   if (!CableModel::is_ideal(params)) state_->silicon.timed.store(1, std::memory_order_seq_cst);
   store_params(c, params);
-  state_->engines[2 * cable]->run_thoroughly();
-  state_->engines[2 * cable + 1]->run_thoroughly();
+  state_->control.cable_changed(cable);
   if (was_plugged == params.plugged) return;
   for (const uint32_t host : {c.host_a, c.host_b}) {
     const HostView& view = state_->hosts[host];
@@ -219,6 +185,20 @@ void EmulatedFabric::attach_host(uint32_t host, HostMemory* memory, int interrup
   if (memory != nullptr && interrupt_fd >= 0) memory->set_daemon_wake_fd(interrupt_fd);
 }
 
+void EmulatedFabric::attach_guest(uint32_t host, GuestPort* guest) noexcept {
+  TBT_ASSERT(is_guest(host));
+  state_->hosts[host].guest = guest;
+}
+
+void EmulatedFabric::guest_memory_changed(uint32_t host) noexcept {
+  state_->silicon.nhis[host].iova_generation.fetch_add(1, std::memory_order_release);
+}
+
+bool EmulatedFabric::is_guest(uint32_t host) const noexcept {
+  TBT_ASSERT(host < hosts());
+  return state_->hosts[host].is_guest();
+}
+
 NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   const NhiSilicon& nhi = state_->silicon.nhis[host];
@@ -234,7 +214,8 @@ void EmulatedFabric::remove_device(uint32_t host, bool removed) noexcept {
 
 std::unique_ptr<nhi::PciDevice> EmulatedFabric::open_device(uint32_t host) {
   TBT_ASSERT(host < hosts());
-  return std::make_unique<NhiModel>(state_->silicon, state_->hosts[host], state_->tables[host]);
+  return std::make_unique<NhiModel>(state_->silicon, state_->hosts.data(), host, state_->engines,
+                                    state_->control);
 }
 
 }  // namespace tbt::rail::emulated

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rail/emulated/cable.h"
+#include "rail/emulated/guest_port.h"
 #include "rail/host_memory.h"
 #include "rail/nhi/pci_device.h"
 #include "sys/unique_fd.h"
@@ -36,6 +37,7 @@ struct FabricConfig {
   uint64_t seed = 1;  // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
+  uint32_t guests = 0;              // bit per host: a virtual machine plays it (attach_guest)
 };
 
 // What the NHI of a host counted since the fabric was made.
@@ -70,6 +72,12 @@ class EmulatedFabric {
   // from this process can reach it. Every host's must be given before open_device() is used for
   // traffic.
   void attach_host(uint32_t host, HostMemory* memory, int interrupt_fd) noexcept;
+  // Makes this process the one that sees the memory of `host`, one of FabricConfig::guests. Call
+  // advance() of the host's device whenever the interrupt descriptor given to attach_host becomes
+  // readable, and guest_memory_changed() after each change of what find() answers.
+  void attach_guest(uint32_t host, GuestPort* guest) noexcept;
+  void guest_memory_changed(uint32_t host) noexcept;
+  [[nodiscard]] bool is_guest(uint32_t host) const noexcept;
 
   [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;
   // Surprise removal of a host's controller: reads return all ones, nothing moves any more.

@@ -54,9 +54,10 @@ uint32_t NhiModel::read_ring(const RingRegisters& regs, bool tx, uint32_t hop,
   if (field == 0) return get(regs.base_low);
   if (field == 4) return get(regs.base_high);
   if (field == kRingSize) return get(regs.size);
-  const DmaEngine* engine = tx ? engines_[hop].tx : engines_[hop].rx;
-  const Indices at = engine != nullptr ? engine->indices() : Indices{};
-  return tx ? get(regs.index) << 16 | at.tx : uint32_t{at.rx} << 16 | get(regs.index);
+  const DmaEngine* engine = tx ? engines_.flow(number_, hop) : engines_.feeder(regs);
+  uint32_t own_half = get(regs.own_half);
+  if (engine != nullptr) own_half = tx ? engine->indices().tx : engine->indices().rx;
+  return tx ? get(regs.index) << 16 | own_half : own_half << 16 | get(regs.index);
 }
 
 uint32_t NhiModel::read_interrupts(uint32_t offset) noexcept {
@@ -149,7 +150,8 @@ void NhiModel::ring_tx_doorbell(uint32_t hop, uint32_t value) noexcept {
   }
   const uint32_t old = regs.index.load(std::memory_order_relaxed);
   regs.index.store(producer, std::memory_order_release);
-  if (DmaEngine* engine = engines_[hop].tx; engine != nullptr) {
+  if (hop == 0) return control_.transmit(number_);
+  if (DmaEngine* engine = engines_.flow(number_, hop); engine != nullptr) {
     old == producer ? engine->run_thoroughly() : engine->run();
   }
 }
@@ -165,7 +167,8 @@ void NhiModel::ring_rx_doorbell(uint32_t hop, uint32_t value) noexcept {
   if (posted >= get(regs.size)) return count_misuse(nhi_, Misuse::kIndexBeyondRing);
   const uint32_t old = regs.index.exchange(posted, std::memory_order_seq_cst);
   if (get(regs.primed) == 0) put(regs.primed, 1);
-  if (DmaEngine* engine = engines_[hop].rx; engine != nullptr) {
+  if (hop == 0) return control_.receive(number_);
+  if (DmaEngine* engine = engines_.feeder(regs); engine != nullptr) {
     old == posted ? engine->run_thoroughly() : engine->posted();
   }
 }
@@ -198,8 +201,7 @@ void NhiModel::write_options(RingRegisters& regs, bool tx, uint32_t hop, uint32_
 // After this the ring begins again at index 0, and the engine does not touch its memory.
 void NhiModel::stop_ring(RingRegisters& regs, bool tx, uint32_t hop) noexcept {
   put(regs.options, 0);
-  DmaEngine* engine = tx ? engines_[hop].tx : engines_[hop].rx;
-  if (engine != nullptr) tx ? engine->reset_tx() : engine->reset_rx();
+  control_.stop_ring(number_, hop, tx);
   put(regs.primed, 0);
   put(regs.index, 0);
 }
@@ -240,6 +242,7 @@ void NhiModel::reset_router() noexcept {
   }
   for (Register& mask : nhi_.mask) put(mask, 0);
   for (Register& status : nhi_.status) put(status, 0);
+  control_.reset_router(number_);
 }
 
 // ---- addresses, interrupts, time
@@ -284,9 +287,10 @@ int64_t NhiModel::advance(int64_t now_ns) noexcept {
   if (!timed && !sweep) return INT64_MAX;
   if (sweep) next_sweep_ns_.store(now_ns + kSweepNs, std::memory_order_relaxed);
   int64_t next = INT64_MAX;
-  for (const RingEngines& pair : engines_) {
-    for (DmaEngine* engine : {pair.tx, pair.rx}) {
-      if (engine == nullptr) continue;
+  if (sweep || host_.guest != nullptr) control_.receive(number_);
+  for (uint32_t hop = 1; hop < fabric_.hop_count; ++hop) {
+    for (DmaEngine* engine : {engines_.flow(number_, hop), engines_.feeder(nhi_.rx[hop])}) {
+      if (engine == nullptr || !engine->is_used()) continue;
       if (sweep) engine->sweep();
       if (timed) next = std::min(next, engine->advance(now_ns));
     }

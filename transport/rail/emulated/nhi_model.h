@@ -1,30 +1,28 @@
 // NhiModel: the registers of one emulated NHI as a PCI device.
-// Rings and interrupts behave as on silicon; the DMA behind a doorbell is run by the DmaEngine of
-// the cable.
+// Rings and interrupts behave as on silicon. The DMA behind a doorbell is run by the DmaEngine of
+// the flow, that of ring 0 by the ControlPlane.
 //
 // Two flavours of interrupt status: Intel's clears on read, the others' by writing ones. A driver
 // that breaks a rule of the hardware is counted and told apart (NhiCounters::misuse).
 #pragma once
 
-#include <array>
-
-#include "rail/emulated/dma_engine.h"
+#include "rail/emulated/control_plane.h"
+#include "rail/emulated/engine_table.h"
 #include "rail/nhi/pci_device.h"
 
 namespace tbt::rail::emulated {
 
-// The engines at the two sides of a ring pair; nullptr: no cable there.
-struct RingEngines {
-  DmaEngine* tx = nullptr;
-  DmaEngine* rx = nullptr;
-};
-using EngineTable = std::array<RingEngines, nhi::kHopsMax>;
-
 class NhiModel final : public nhi::PciDevice {
  public:
   // All outlive the model.
-  NhiModel(FabricSilicon& fabric, const HostView& host, const EngineTable& engines) noexcept
-      : fabric_(fabric), host_(host), nhi_(*host.nhi), engines_(engines) {}
+  NhiModel(FabricSilicon& fabric, const HostView* hosts, uint32_t number,
+           const EngineTable& engines, ControlPlane& control) noexcept
+      : fabric_(fabric),
+        number_(number),
+        host_(hosts[number]),
+        nhi_(*host_.nhi),
+        engines_(engines),
+        control_(control) {}
 
   uint32_t read32(uint32_t offset) noexcept override;
   void write32(uint32_t offset, uint32_t value) noexcept override;
@@ -51,9 +49,11 @@ class NhiModel final : public nhi::PciDevice {
   [[nodiscard]] uint32_t version() const noexcept;
 
   FabricSilicon& fabric_;
+  const uint32_t number_;
   const HostView& host_;
   NhiSilicon& nhi_;
   const EngineTable& engines_;
+  ControlPlane& control_;
   std::atomic<int64_t> next_sweep_ns_{0};
 };
 

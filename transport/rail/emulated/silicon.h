@@ -26,6 +26,10 @@ struct RingRegisters {
   Register options;
   Register pdf_masks;
   Register primed;  // RX: something was posted since the ring was enabled
+  // The NHI's half of `index`, where no flow keeps it: of ring 0, and of a receive ring to which no
+  // path leads.
+  Register own_half;
+  Register feeder;  // RX: the flow that leads here, as its number + 1; 0: none
 };
 
 struct IovaRange {
@@ -55,6 +59,7 @@ struct alignas(64) NhiSilicon {
   std::array<Register, nhi::kVectorsMax> throttling;
   Register dma_misc, inbox_data, inbox_command;
   Register removed;
+  Register guest;  // a virtual machine plays this host: only one process sees its memory
   alignas(64) std::array<IovaRange, 32> iova;
   Register iova_generation;  // counts changes of it
   alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable,
@@ -77,22 +82,55 @@ struct Indices {
   }
 };
 
-// One direction of a cable. Everything but `indices`, `stalled` and the lock is under the lock. Two
-// cache lines, because processors fetch them in pairs and the other direction is somebody else's.
-struct alignas(128) DirectionSilicon {
+// Where the path of a transmit ring leads, as the path entries of both routers say it.
+struct Route {
+  enum class State : uint8_t {
+    kNone,     // no entry at our own controller: frames go nowhere
+    kBlocked,  // over the cable, but the router there does not pass them on
+    kOpen,     // into receive ring `hop` of `host`
+  };
+  State state = State::kNone;
+  uint8_t cable = 0;
+  uint8_t b_to_a = 0;  // direction on it
+  uint8_t host = 0, hop = 0;
+
+  friend bool operator==(const Route&, const Route&) = default;
+  static Route unpack(uint64_t v) noexcept {
+    return {static_cast<State>(v & 0xff), static_cast<uint8_t>(v >> 8),
+            static_cast<uint8_t>(v >> 16), static_cast<uint8_t>(v >> 24),
+            static_cast<uint8_t>(v >> 32)};
+  }
+  [[nodiscard]] uint64_t pack() const noexcept {
+    return uint64_t{static_cast<uint8_t>(state)} | uint64_t{cable} << 8 | uint64_t{b_to_a} << 16 |
+           uint64_t{host} << 24 | uint64_t{hop} << 32;
+  }
+};
+
+// What leaves one transmit ring. Everything but `indices`, `stalled` and the lock is under the
+// lock. Two cache lines, because processors fetch them in pairs and the next flow is somebody
+// else's.
+struct alignas(128) FlowSilicon {
   sys::RobustLock lock;
   std::atomic<uint64_t> indices;  // packed Indices
   std::atomic<uint32_t> stalled;  // frames wait for the receiver to post
   uint32_t overrun;               // a frame was lost for want of a buffer: flag the next
+  std::atomic<uint64_t> route;    // packed Route; written under the fabric's control lock as well
   // What completes the receive descriptor of the step from `before` to `after`; `before` is written
   // last.
   std::atomic<uint64_t> journal_before;
   uint64_t journal_after;
   uint32_t journal_old_word, journal_new_word;
+};
+
+// One direction of a cable: the flows on it take turns.
+struct alignas(64) DirectionSilicon {
+  sys::RobustLock lock;
   CableModel model;
 };
 
-inline constexpr uint16_t kQueueSlots = 128;  // frames on the cable in one direction; divides 65536
+void count_misuse(NhiSilicon& nhi, Misuse misuse) noexcept;
+
+inline constexpr uint16_t kQueueSlots = 128;  // frames of a flow on the cable; divides 65536
 
 struct alignas(64) QueueSlot {
   int64_t arrival_ns;
@@ -112,15 +150,24 @@ struct CableSilicon {
   DirectionSilicon a_to_b, b_to_a;
 };
 
+void store_params(CableSilicon& cable, const CableParams& p) noexcept;
+CableParams load_params(const CableSilicon& cable) noexcept;
+
 struct FabricSilicon {
   uint64_t magic;
   uint32_t version;
   uint32_t hosts, cables, hop_count;
   bool usb4_v2, intel, e2e;
-  std::atomic<uint32_t> timed;  // some cable was not ideal at some time: frames may be under way
+  sys::RobustLock control_lock;  // of the routers, of ring 0 and of where the paths lead
+  std::atomic<uint32_t> timed;   // some cable was not ideal at some time: frames may be under way
   std::array<NhiSilicon, kHostsMax> nhis;
   std::array<CableSilicon, kCablesMax> lines;
-  // followed by kQueueSlots QueueSlots per direction, two directions per cable
+  std::array<std::array<FlowSilicon, nhi::kHopsMax>, kHostsMax> flows;  // by host and ring
+  // followed by kQueueSlots QueueSlots per flow: hosts * hop_count
 };
+
+constexpr uint32_t flow_number(uint32_t host, uint32_t hop) noexcept {
+  return host * nhi::kHopsMax + hop;
+}
 
 }  // namespace tbt::rail::emulated

@@ -1,0 +1,21 @@
+// GuestPort: what the NHI model needs of a virtual machine that plays a host of the fabric: its
+// memory and its interrupts. Only the process that serves the virtual machine has one.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tbt::rail::emulated {
+
+// Called by whichever thread of the process runs the model, one at a time.
+class GuestPort {
+ public:
+  virtual ~GuestPort() = default;
+  // Memory behind [iova, iova + bytes), in one piece in this process; nullptr where not all of it
+  // is mapped. Valid until the mapping is taken away.
+  virtual std::byte* find(uint64_t iova, uint64_t bytes) noexcept = 0;
+  // MSI-X.
+  virtual void fire(uint32_t vector) noexcept = 0;
+};
+
+}  // namespace tbt::rail::emulated
