@@ -72,6 +72,10 @@ class Planted(unittest.TestCase):
         self.plant("transport/verbs/qp.cc", OPENING + '#include "wire/opcode.h"\n#include "wire/packet.h"\n')
         self.expect(arrows=["qp.cc:3: verbs may include only wire/opcode.h, wire/psn.h"])
 
+    def test_rail_knows_the_control_channel_but_no_packets(self):
+        self.plant("transport/rail/a.cc", OPENING + '#include "wire/tb/route.h"\n#include "wire/packet.h"\n')
+        self.expect(arrows=["a.cc:3: rail may include only wire/crc32c.h, wire/tb/ of wire"])
+
     def test_rooms_may_use_the_public_value_types_only(self):
         self.plant("transport/verbs/qp.cc", OPENING + '#include "tbt/types.h"\n#include "tbt/device.h"\n')
         self.expect(arrows=["qp.cc:3: verbs may not include include/tbt"])
