@@ -496,6 +496,8 @@ void DmaEngine::change_route(const Route& next) noexcept {
     left.feeder.store(0, std::memory_order_release);
   }
   at.rx = 0;
+  const uint64_t lost = static_cast<uint16_t>(at.queue_in - at.queue_out);
+  from_.host->nhi->unreachable.fetch_add(lost, std::memory_order_relaxed);
   at.queue_out = at.queue_in;
   if (next.state == Route::State::kOpen) {
     const RingRegisters& found = hosts_[next.host].nhi->rx[next.hop];

@@ -115,7 +115,8 @@ Result<std::unique_ptr<EmulatedFabric>> EmulatedFabric::create(const FabricConfi
   fill_silicon(*reinterpret_cast<FabricSilicon*>(memory->base()), config);
   std::unique_ptr<EmulatedFabric> fabric(new EmulatedFabric);
   fabric->state_ = std::make_unique<State>(std::move(*memory));
-  for (uint32_t h = 0; h < config.hosts; ++h) fabric->state_->control.power_on(h);
+  fabric->state_->control.power_on(config.seed);
+  if (config.fixed_paths) fabric->state_->control.fix_paths();
   return fabric;
 }
 
@@ -202,9 +203,9 @@ bool EmulatedFabric::is_guest(uint32_t host) const noexcept {
 NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   const NhiSilicon& nhi = state_->silicon.nhis[host];
-  return {nhi.dma_faults.load(), nhi.misuse.load(),   misuse_text(nhi.last_misuse.load()),
-          nhi.pdf_drops.load(),  nhi.overruns.load(), nhi.unreachable.load(),
-          nhi.interrupts.load()};
+  return {nhi.dma_faults.load(), nhi.misuse.load(),       misuse_text(nhi.last_misuse.load()),
+          nhi.pdf_drops.load(),  nhi.overruns.load(),     nhi.unreachable.load(),
+          nhi.interrupts.load(), nhi.control_drops.load()};
 }
 
 void EmulatedFabric::remove_device(uint32_t host, bool removed) noexcept {

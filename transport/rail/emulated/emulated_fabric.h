@@ -37,7 +37,10 @@ struct FabricConfig {
   uint64_t seed = 1;  // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
-  uint32_t guests = 0;              // bit per host: a virtual machine plays it (attach_guest)
+  // The paths of each cable are set when the fabric is made, from ring pair ordinal + 1 at one end
+  // to that at the other, as if connection managers had done it.
+  bool fixed_paths = true;
+  uint32_t guests = 0;  // bit per host: a virtual machine plays it (attach_guest)
 };
 
 // What the NHI of a host counted since the fabric was made.
@@ -49,6 +52,7 @@ struct NhiCounters {
   uint64_t overruns = 0;     // no buffer posted and no end-to-end flow control
   uint64_t unreachable = 0;  // cable pulled, or peer's ring not enabled
   uint64_t interrupts = 0;
+  uint64_t control_drops = 0;  // packets for ring 0 that got lost
 };
 
 class EmulatedFabric {

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "rail/emulated/emulated_fabric.h"
+#include "rail/emulated/router_silicon.h"
 #include "rail/nhi/nhi_regs.h"
 #include "sys/robust_lock.h"
 
@@ -51,6 +52,19 @@ enum class Misuse : uint32_t {
 };
 const char* misuse_text(Misuse misuse) noexcept;
 
+// Control packets on their way to ring 0, under the fabric's control lock. What does not fit is
+// lost and counted; connection managers repeat.
+struct ControlQueue {
+  static constexpr uint32_t kPackets = 64;
+  struct Packet {
+    uint16_t bytes;
+    uint8_t pdf;
+    std::array<std::byte, 256> data;
+  };
+  uint32_t in, out;  // count on
+  std::array<Packet, kPackets> packets;
+};
+
 struct alignas(64) NhiSilicon {
   std::array<RingRegisters, nhi::kHopsMax> tx, rx;
   alignas(64) std::array<Register, 3> status;
@@ -65,6 +79,10 @@ struct alignas(64) NhiSilicon {
   alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable,
       interrupts;
   std::atomic<Misuse> last_misuse;
+  RouterSilicon router;
+  ControlQueue to_ring0;
+  Register ring0_raise;                 // an interrupt of ring 0 is owed
+  std::atomic<uint64_t> control_drops;  // control packets lost: the queue was full, or on the cable
 };
 
 // Where both ends and the cable between them stand: TX consumer, RX producer, and the frames on the
@@ -159,6 +177,7 @@ struct FabricSilicon {
   uint32_t hosts, cables, hop_count;
   bool usb4_v2, intel, e2e;
   sys::RobustLock control_lock;  // of the routers, of ring 0 and of where the paths lead
+  uint64_t resolved;             // what the routers' path generations added up to then
   std::atomic<uint32_t> timed;   // some cable was not ideal at some time: frames may be under way
   std::array<NhiSilicon, kHostsMax> nhis;
   std::array<CableSilicon, kCablesMax> lines;
