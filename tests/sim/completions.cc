@@ -58,7 +58,8 @@ void Traffic::check_send(Side& side, const Wc& wc) {
   side.sent.pop_front();
   ++completed_;
   if (!sent.signaled) return fail(side, Checker::kOrder, "completion of an unsignaled request");
-  if (side.cause) return fail(side, Checker::kStatus, "success after an error");
+  if (side.flushing) return fail(side, Checker::kStatus, "success after an error");
+  if (sent.doomed) return fail(side, Checker::kStatus, "success with a key that is gone");
   if (wc.opcode != opcode_due(sent.opcode)) return fail(side, Checker::kFields, "opcode of a send");
   note_done(side, sent);
   check_answer(side, sent, wc);
@@ -118,6 +119,7 @@ void Traffic::check_receive(Side& side, const Wc& wc) {
     return fail(side, Checker::kOrder, "receive completion out of order, twice or never posted");
   const Receive receive = side.receives.front();
   side.receives.pop_front();
+  if (side.ended) return fail(side, Checker::kStatus, "success after an error");
   if (options_.type != QpType::kRc) {
     // Messages may be lost, but what comes is whole and in order.
     const uint64_t id = base::load<uint64_t>(side.receive_slots[receive.slot]);
@@ -151,20 +153,51 @@ void Traffic::check_message(Side& side, const Message& message, const Receive& r
     fail(side, Checker::kGuard, "bytes behind a message were written");
 }
 
-bool Traffic::status_allowed(const Side& side, const Wc& wc, bool send) const {
+// Only progress restores the retries, so that a long wait for receives on a cable that loses RNR
+// NAKs now and then may use them up. Not if there was none to lose.
+bool Traffic::may_starve(const Side& side) const {
+  const bool starves = options_.slow_receiver || !options_.starved_from.is_never();
+  return starves && !options_.lossless && side.node->endpoint.stats().rnr_waits != 0;
+}
+
+// Only the first error has a reason of its own, and only one that the faults can give.
+bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) const {
   if (wc.status == WcStatus::kWrFlush) return side.cause && wc.vendor_err == kVendorNone;
-  if (side.cause || !send) return false;  // only the first one has a reason of its own
-  return options_.may_fail && wc.status == WcStatus::kRetryExc &&
-         (wc.vendor_err == kVendorRetryTimeout || wc.vendor_err == kVendorPsnRetry);
+  if (side.flushing) return false;
+  const Sent& sent = *std::ranges::find(side.sent, wc.wr_id, &Sent::wr_id);
+  switch (wc.status) {
+    case WcStatus::kRetryExc:  // also of a peer that failed for its own reason; its NAK was lost
+      return (options_.may_fail || peer.qp->state == QpState::kErr || may_starve(side)) &&
+             (wc.vendor_err == kVendorRetryTimeout || wc.vendor_err == kVendorPsnRetry);
+    case WcStatus::kRnrRetryExc:
+      return options_.rnr_retry < 7 && wc.vendor_err == kVendorRnr;
+    case WcStatus::kLocProt:
+      return sent.second_local && side.second_gone && wc.vendor_err == kVendorLocalKey;
+    case WcStatus::kRemAccess:
+      return sent.second_remote && peer.second_gone && wc.vendor_err == kVendorRemoteNak;
+    case WcStatus::kRemOp:  // the peer's receive names a key that is gone
+      return peer.second_gone && wc.vendor_err == kVendorRemoteNak;
+    default:
+      return false;
+  }
+}
+
+bool Traffic::receive_may_fail(const Side& side, const Wc& wc) const {
+  if (wc.status == WcStatus::kWrFlush) return side.cause && wc.vendor_err == kVendorNone;
+  if (side.ended || !side.second_gone || side.receives.empty()) return false;
+  if (wc.status == WcStatus::kLocProt)
+    return side.receives.front().second && wc.vendor_err == kVendorLocalKey;
+  return wc.status == WcStatus::kLocAccess && wc.vendor_err == kVendorRemoteKey;
 }
 
 // After the first error everything else is flushed, in order.
 void Traffic::check_failed(Side& side, const Wc& wc) {
   const bool send = std::ranges::find(side.sent, wc.wr_id, &Sent::wr_id) != side.sent.end();
-  if (!status_allowed(side, wc, send)) {
+  if (!(send ? send_may_fail(side, peer_of(side), wc) : receive_may_fail(side, wc))) {
     return fail(side, Checker::kStatus,
                 std::string(send ? "send" : "receive") + " ended with " +
-                    wc_status_name(wc.status) + (side.cause ? " after an error" : ""));
+                    wc_status_name(wc.status) + ", cause " + std::to_string(wc.vendor_err) +
+                    (side.cause ? " after an error" : ""));
   }
   // What went before the first error and was not signaled is done.
   while (send && !side.flushing && side.sent.front().wr_id != wc.wr_id &&
@@ -174,7 +207,7 @@ void Traffic::check_failed(Side& side, const Wc& wc) {
     note_done(side, sent);
   }
   side.failed = side.cause = true;
-  side.flushing = side.flushing || send;
+  (send ? side.flushing : side.ended) = true;
   if (send && side.sent.front().wr_id == wc.wr_id) {
     give_up(side, side.sent.front());
     side.sent.pop_front();

@@ -24,7 +24,8 @@ Datagrams::Datagrams(const std::vector<std::unique_ptr<Node>>& nodes,
     host.index = i;
     host.node = nodes[i].get();
     host.last_id.assign(nodes.size(), 0);
-    host.cq = std::make_unique<verbs::CompletionQueue>(kSends + kReceives, &host);
+    host.cq =
+        std::make_unique<verbs::CompletionQueue>(kSends + kReceives, static_cast<Sleeper*>(&host));
     for (auto& slot : host.send_slots) slot = host.node->carve(limits::kMtuBytesMax);
     for (auto& slot : host.receive_slots) slot = host.node->carve(kSlotBytes);
     open(host, kNumber + i);
@@ -40,6 +41,7 @@ void Datagrams::open(Host& host, uint32_t number) {
   config.pd = &host.node->pd;
   config.send_cq = config.recv_cq = host.cq.get();
   config.sq_sig_all = true;
+  config.user = static_cast<Sleeper*>(&host);
   host.qp = *host.node->endpoint.create_qp(config);
   host.node->adopt(*host.qp);
   QpAttr attr;
@@ -154,6 +156,7 @@ void Datagrams::check_receive(Host& host, const Wc& wc, uint32_t slot) {
 
 void Datagrams::act(Instant now, bool new_work) {
   for (Host& host : hosts_) {
+    if (host.access_error || host.other_error) fail(host, Checker::kStatus, "asynchronous error");
     if (!new_work || rng_.below(4) == 0) post_receives(now, host);
     if (new_work) {
       for (uint32_t n = rng_.below(3); n > 0; --n) post_send(now, host);

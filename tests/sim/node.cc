@@ -23,13 +23,17 @@ Node::Node(uint32_t index, Rng rng, Saboteur& saboteur)
       index_(index),
       saboteur_(saboteur),
       memory_(std::make_unique_for_overwrite<std::byte[]>(kMemoryBytes)) {
+  key = register_all();
+}
+
+uint32_t Node::register_all() {
   verbs::MemoryRegion region;
   region.access = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
   region.pd = &pd;
   region.iova = reinterpret_cast<uint64_t>(memory_.get());
   region.length = kMemoryBytes;
   region.base = memory_.get();
-  key = endpoint.register_memory(region)->key;
+  return endpoint.register_memory(region)->key;
 }
 
 // The guard behind a piece ends where the guard before the next one begins, so that no byte between
@@ -110,10 +114,14 @@ bool Node::take_events() {
   engine::Event event;
   bool sound = true;
   while (endpoint.poll_event(event)) {
+    auto* sleeper = static_cast<Sleeper*>(event.object);
     if (event.kind == engine::Event::Kind::kAsync) {
       sound = sound && event.type != AsyncEventType::kCqErr;
+      if (event.type == AsyncEventType::kQpAccessErr) sleeper->access_error = true;
+      if (event.type == AsyncEventType::kQpReqErr || event.type == AsyncEventType::kQpFatal)
+        sleeper->other_error = true;
     } else if (saboteur_.on_event()) {
-      static_cast<Sleeper*>(event.object)->notified = true;
+      sleeper->notified = true;
     }
   }
   return sound;

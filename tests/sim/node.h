@@ -16,9 +16,11 @@ namespace tbt::sim {
 
 class Saboteur;
 
-// Who sleeps until an event. `user` of a completion queue points to one, of a queue pair to none.
+// Who is told of events: `user` of completion queues and queue pairs points to one.
 struct Sleeper {
-  bool notified = false;
+  bool notified = false;      // a completion
+  bool access_error = false;  // the queue pair refused a request for its key
+  bool other_error = false;
 };
 
 // Its memory is one region; everything that is not handed out by carve() is guard.
@@ -29,6 +31,8 @@ class Node final : private engine::Router {
   [[nodiscard]] uint16_t lid() const noexcept { return static_cast<uint16_t>(64 * (index_ + 1)); }
   // A piece of registered memory, zeroed, with guard bytes on both sides.
   std::byte* carve(size_t bytes);
+  // One more key for all of the memory.
+  uint32_t register_all();
   [[nodiscard]] bool guards_intact() const;
   // One past the last byte of the piece that `at` lies in; nullptr if it lies in none.
   [[nodiscard]] std::byte* piece_end(const std::byte* at) const noexcept;

@@ -55,17 +55,20 @@ void Traffic::post_receives(Instant now, Side& side) {
     std::memset(side.receive_slots[slot], kBlank, kMessageMax);
     const auto at = reinterpret_cast<uint64_t>(side.receive_slots[slot]);
     const uint32_t cut = rng_.below(kMessageMax + 1);
-    const Sge sges[2] = {{at, cut, side.node->key}, {at + cut, kMessageMax - cut, side.node->key}};
+    const bool second = options_.second_keys && rng_.below(4) == 0;
+    const uint32_t key = second ? side.second_key : side.node->key;
+    const Sge sges[2] = {{at, cut, key}, {at + cut, kMessageMax - cut, key}};
     const RecvWr wr{wr_id, sges, 2};
     if (!post_receive(now, side, wr))
       return fail(side, Checker::kSlots, "no place for a receive though one was given back");
     if (saboteur_.receive_twice()) (void)post_receive(now, side, wr);
-    side.receives.push_back({wr_id, slot});
+    side.receives.push_back({wr_id, slot, second});
     if (rng_.below(4) == 0) return;
   }
 }
 
-void Traffic::draw_request(Side& peer, SendWr& wr, Sent& sent) {
+void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
+  Side& peer = peer_of(side);
   const bool rc = options_.type == QpType::kRc;
   static constexpr WrOpcode kOpcodes[] = {
       WrOpcode::kSend,     WrOpcode::kSendImm, WrOpcode::kRdmaWrite, WrOpcode::kRdmaWriteImm,
@@ -84,9 +87,27 @@ void Traffic::draw_request(Side& peer, SendWr& wr, Sent& sent) {
   }
   sent.moving = wr.opcode == WrOpcode::kRdmaRead && rng_.below(2) == 0;
   sent.area_offset = rng_.below(kAreaBytes - sent.length);
+  // Often over what was just asked for, so that it matters who is first.
+  const bool over = wr.opcode == WrOpcode::kRdmaWrite && !side.sent.empty() &&
+                    side.sent.back().moving && rng_.below(2) == 0;
+  if (over) sent.area_offset = std::min(side.sent.back().area_offset, sent.area_offset);
   const bool still = wr.opcode == WrOpcode::kRdmaRead && !sent.moving;
   wr.remote_addr =
       reinterpret_cast<uint64_t>(still ? peer.read_area : peer.write_area) + sent.area_offset;
+}
+
+// Which keys the request names; the local one is returned. A key that is gone must make it fail,
+// and with it all that follows; an empty or inline request names none.
+uint32_t Traffic::choose_keys(Side& side, SendWr& wr, Sent& sent) {
+  const Side& peer = peer_of(side);
+  if (!options_.second_keys || sent.length == 0) return side.node->key;
+  sent.second_local = (wr.flags & kSendInline) == 0 && rng_.below(4) == 0;
+  sent.second_remote =
+      wr.opcode != WrOpcode::kSend && wr.opcode != WrOpcode::kSendImm && rng_.below(4) == 0;
+  if (sent.second_remote) wr.rkey = peer.second_key;
+  side.doomed = side.doomed || (sent.second_local && side.second_gone) ||
+                (sent.second_remote && peer.second_gone);
+  return sent.second_local ? side.second_key : side.node->key;
 }
 
 // A READ that is under way may show this WRITE already: the responder fetches its bytes late.
@@ -151,20 +172,22 @@ void Traffic::post_send(Instant now, Side& side) {
   SendWr wr;
   sent.slot = free_slot(side.sent, side.send_slots);
   sent.wr_id = wr.wr_id = side.next_id++ | uint64_t{&side == &sides_[1]} << 40;
-  draw_request(peer_of(side), wr, sent);
+  draw_request(side, wr, sent);
   std::byte* data = side.send_slots[sent.slot];
   const bool answered = is_answered(wr.opcode);
   fill(data, answered ? ~sent.wr_id : sent.wr_id, sent.length);
   const auto at = reinterpret_cast<uint64_t>(data);
   const uint32_t cut = answered && sent.length == 8 ? 8 : rng_.below(sent.length + 1);
-  const Sge sges[2] = {{at, cut, side.node->key}, {at + cut, sent.length - cut, side.node->key}};
-  wr.sg_list = sges;
-  wr.num_sge = 2;
   sent.signaled = ++side.posted >= 4 || rng_.below(3) != 0;
   if (sent.signaled) side.posted = 0;
-  wr.flags = (sent.signaled ? kSendSignaled : 0u) | (rng_.below(8) == 0 ? kSendFence : 0u);
+  wr.flags = (sent.signaled ? kSendSignaled : 0u) | (rng_.below(6) == 0 ? kSendFence : 0u);
   if (!answered && sent.length <= 64 && rng_.below(2) == 0) wr.flags |= kSendInline;
-  predict(side, wr, sent, data);
+  const uint32_t key = choose_keys(side, wr, sent);
+  const Sge sges[2] = {{at, cut, key}, {at + cut, sent.length - cut, key}};
+  wr.sg_list = sges;
+  wr.num_sge = 2;
+  sent.doomed = side.doomed;
+  if (!sent.doomed) predict(side, wr, sent, data);
   if (saboteur_.ignore_fence()) wr.flags &= ~uint32_t{kSendFence};
   if (!side.node->endpoint.post_send(now, *side.qp, wr, nullptr))
     return fail(side, Checker::kSlots, "no place for a send though one was given back");

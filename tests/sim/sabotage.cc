@@ -26,6 +26,7 @@ constexpr const char* kNames[] = {
     "UC credits never leave",
     "UC credits for receives that are not there",
     "RC credits for receives that are not there",
+    "RNR NAK swallowed",
     "source QPN of a datagram wrong",
     "datagram lost on a clean cable",
     "packets never leave",
@@ -58,6 +59,7 @@ constexpr const char* kNames[] = {
     "fence ignored",
     "unsignaled requests complete visibly",
     "UC drops instead of waiting",
+    "deregistered key still works",
     "timers never fire",
 };
 static_assert(std::size(kNames) == static_cast<size_t>(Bug::kCount));
@@ -131,6 +133,9 @@ bool Saboteur::spoil_transmit(engine::TxPacket& packet) {
         headers.syndrome = wire::aeth_syndrome(AethKind::kAck, 10);
       }
       return true;
+    case Bug::kRnrSwallowed:
+      return !is_opcode(headers, Opcode::kRcAck) ||
+             wire::aeth_kind(headers.syndrome) != AethKind::kRnrNak || !always();
     case Bug::kDatagramSource:
       if (headers.is(wire::kOpDeth) && strike()) headers.src_qp ^= 1;
       return true;

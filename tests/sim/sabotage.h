@@ -31,6 +31,7 @@ enum class Bug : uint8_t {
   kUcCreditLost,
   kUcCreditInvented,
   kRcCreditInvented,
+  kRnrSwallowed,
   kDatagramSource,
   kDatagramLost,
   kStall,
@@ -66,6 +67,7 @@ enum class Bug : uint8_t {
   kFenceIgnored,
   kSignalAll,
   kUcDrop,
+  kKeyLivesOn,
   kTimersDead,
   kCount
 };
@@ -101,6 +103,7 @@ class Saboteur {
   bool on_event() { return bug_ != Bug::kEventLost || !strike(); }
   bool receive_twice() { return bug_ == Bug::kReceiveTwice && strike(); }
   bool ignore_fence() { return bug_ == Bug::kFenceIgnored && always(); }
+  bool key_lives_on() { return bug_ == Bug::kKeyLivesOn && always(); }
   bool signal_all() { return bug_ == Bug::kSignalAll && always(); }
   [[nodiscard]] bool timers_dead() const noexcept { return bug_ == Bug::kTimersDead; }
 

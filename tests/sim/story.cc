@@ -98,12 +98,30 @@ void World::draw_traffic() {
   options.lossless =
       all([&](uint32_t way) { return links_[way]->faults.lossless() && !cut_[way]; });
   options.slow_receiver = rng_.below(3) == 0;
+  options.slow_poller = rng_.below(8) == 0;
+  options.rnr_retry = static_cast<uint8_t>(rng_.below(8) == 0 ? rng_.below(7) : 7);
+  options.second_keys = rng_.below(6) == 0;
   options.by_event = rng_.below(4) == 0;
   options.shared_receive_queue = rng_.below(options.type == QpType::kUc ? 16 : 4) == 0;
   options.rd_atomic = static_cast<uint8_t>(1 + rng_.below(8));
+  if (rng_.below(5) == 0) draw_starving(options);
   traffic_.push_back(std::make_unique<Traffic>(std::array{nodes_[a].get(), nodes_[b].get()},
                                                options, Rng(rng_.next()),
                                                static_cast<uint32_t>(traffic_.size()), saboteur_));
+  if (!options.second_keys || rng_.below(3) == 0) return;
+  const uint32_t side = rng_.below(2);
+  add_happening(now_ + Duration::from_us(rng_.below(1500)), "key gone",
+                [traffic = traffic_.back().get(), side] { traffic->deregister(side); });
+}
+
+// Often for longer than a lost packet's retries would last: a NAK that says why is no silence.
+void World::draw_starving(TrafficOptions& options) {
+  const bool longer = rng_.below(2) == 0;
+  options.starved_from = now_ + Duration::from_us(rng_.below(500));
+  options.starved_until =
+      options.starved_from + (longer ? kOutageLong : Duration::from_us(100 + rng_.below(1000)));
+  if (longer) act_within_ = 10 * kActWithin;
+  traffic_end_ = std::max(traffic_end_, options.starved_until + Duration::from_us(400));
 }
 
 void World::draw_datagrams() {

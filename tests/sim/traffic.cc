@@ -16,7 +16,8 @@ Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng 
   for (uint32_t i = 0; i < 2; ++i) {
     Side& side = sides_[i];
     side.node = nodes[i];
-    side.cq = std::make_unique<verbs::CompletionQueue>(kSends + kReceives, &side);
+    side.cq =
+        std::make_unique<verbs::CompletionQueue>(kSends + kReceives, static_cast<Sleeper*>(&side));
     for (auto& slot : side.send_slots) slot = side.node->carve(kMessageMax);
     for (auto& slot : side.receive_slots) slot = side.node->carve(kMessageMax);
     side.write_area = side.node->carve(kAreaBytes);
@@ -25,6 +26,7 @@ Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng 
     fill(side.read_area, 77 + i, kAreaBytes);
     side.write_shadow.assign(kAreaBytes, std::byte{0});
     side.unknown.assign(kAreaBytes, std::byte{0});
+    if (options_.second_keys) side.second_key = side.node->register_all();
     if (options_.by_event) side.cq->arm(false);
   }
   connect(Instant{0});
@@ -41,6 +43,7 @@ void Traffic::make_pair(Side& side, uint32_t number) {
   config.pd = &side.node->pd;
   config.send_cq = config.recv_cq = side.cq.get();
   config.srq = side.srq.get();
+  config.user = static_cast<Sleeper*>(&side);
   side.qp = *side.node->endpoint.create_qp(config);
   side.node->adopt(*side.qp);
 }
@@ -76,7 +79,7 @@ void Traffic::connect(Instant now) {
     attr.sq_psn = options_.first_psn[i];
     attr.timeout = 8;  // about 1 ms
     attr.retry_cnt = 7;
-    attr.rnr_retry = 7;
+    attr.rnr_retry = options_.rnr_retry;
     attr.max_rd_atomic = options_.rd_atomic;
     modify(now, side, attr,
            kQpState | kQpSqPsn |
@@ -95,6 +98,19 @@ void Traffic::close(Instant now, Side& side) {
   attr.qp_state = QpState::kErr;
   modify(now, side, attr, kQpState);
   side.failed = side.cause = true;
+}
+
+void Traffic::deregister(uint32_t side) {
+  Side& owner = sides_[side];
+  owner.second_gone = true;
+  if (!saboteur_.key_lives_on()) owner.node->endpoint.regions().erase(owner.second_key);
+}
+
+// What a queue pair refused tells its owner no completion, but an event.
+void Traffic::note_errors(Side& side) {
+  if (side.other_error || (side.access_error && !side.second_gone))
+    fail(side, Checker::kStatus, "asynchronous error");
+  if (side.access_error) side.failed = side.cause = true;
 }
 
 uint32_t Traffic::poll_once(Side& side) {
@@ -138,24 +154,27 @@ void Traffic::act(Instant now, bool new_work) {
     Side& side = sides_[i];
     Side& peer = sides_[1 - i];
     if (side.qp->state == QpState::kErr) side.failed = true;
-    if (peer.failed && !side.failed && side.cq->queued() == 0) close(now, side);
+    note_errors(side);
+    const bool half = side.failed && side.qp->state == QpState::kSqe;  // UC: it still receives
+    if ((half || (peer.failed && !side.failed)) && side.cq->queued() == 0) close(now, side);
     check_credits(side, peer);
-    if (!side.failed && (!options_.slow_receiver || !new_work || rng_.below(20) == 0))
-      post_receives(now, side);
+    const bool starved = i == 1 && now >= options_.starved_from && now < options_.starved_until;
+    const bool late = options_.slow_receiver && new_work && rng_.below(20) != 0;
+    if (!side.failed && !starved && !late) post_receives(now, side);
     if (new_work) {
       for (uint32_t n = rng_.below(4); n > 0; --n) post_send(now, side);
     } else if (side.posted != 0 && !side.failed) {
       side.posted = 4;  // the last one is signaled, so that all complete
       post_send(now, side);
     }
-    poll(side);
+    if (!options_.slow_poller || !new_work || rng_.below(30) == 0) poll(side);
   }
 }
 
 bool Traffic::quiet() const {
   const bool failed = sides_[0].failed || sides_[1].failed;
   return std::ranges::all_of(sides_, [failed](const Side& side) {
-    return (failed ? side.failed : side.sent.empty()) && side.cq->queued() == 0;
+    return (failed ? side.qp->state == QpState::kErr : side.sent.empty()) && side.cq->queued() == 0;
   });
 }
 
@@ -207,7 +226,7 @@ std::string Traffic::describe() const {
   std::string text =
       "pair " + std::to_string(number_) + (options_.type == QpType::kRc ? " rc" : " uc") + " mtu " +
       std::to_string(128u << options_.mtu) + (options_.shared_receive_queue ? " srq" : "") +
-      (options_.by_event ? " by event" : "");
+      (options_.by_event ? " by event" : "") + (options_.second_keys ? " second keys" : "");
   for (const Side& side : sides_) {
     char part[240];
     const engine::RequesterState& req = side.qp->req;

@@ -1,8 +1,8 @@
 // Traffic: random verbs work over one connected pair of queue pairs, both ways, and the oracle
 // beside it.
 //
-//   traffic.cc      connecting, what an application does in turn, what must hold in between and
-//   last requests.cc     drawing and posting work requests, and predicting what each must do
+//   traffic.cc      connecting, an application's turn, what must hold in between and at the end
+//   requests.cc     drawing and posting work requests, and predicting what each must do
 //   completions.cc  completions against the predictions
 //
 // The oracle knows which bytes each receive must hold, what each READ and atomic must return, and
@@ -28,9 +28,14 @@ struct TrafficOptions {
   uint8_t mtu = 1;  // code
   uint32_t first_psn[2] = {};
   bool may_fail = false;  // the faults are hard enough for RETRY_EXC
+  uint8_t rnr_retry = 7;
   bool lossless = false;  // the cable loses, repeats and reorders nothing
   bool in_order = false;  // it repeats and reorders nothing
   bool slow_receiver = false;
+  bool slow_poller = false;
+  bool second_keys = false;                 // some requests use a key that deregister() takes away
+  Instant starved_from = Instant::never();  // side 1 posts no receives then
+  Instant starved_until = Instant::never();
   bool by_event = false;  // polls only when told of a completion
   bool shared_receive_queue = false;
   uint8_t rd_atomic = 4;
@@ -43,6 +48,8 @@ class Traffic {
 
   // Does a little of what an application does: posts, polls. `new_work`: also new sends.
   void act(Instant now, bool new_work);
+  // The second key of one side is gone from now on; who uses it gets an error.
+  void deregister(uint32_t side);
   [[nodiscard]] bool quiet() const;
   void check_end();
   [[nodiscard]] const Failure& failure() const noexcept { return failure_; }
@@ -62,9 +69,12 @@ class Traffic {
     uint32_t length = 0;
     uint32_t slot = 0;
     bool signaled = false;
-    uint32_t area_offset = 0;  // WRITE and READ
-    uint64_t expect = 0;       // atomics: the value that must come back
-    bool moving = false;       // READ of the write area
+    uint32_t area_offset = 0;    // WRITE and READ
+    bool second_local = false;   // uses the second key of its own side
+    bool second_remote = false;  // or of the peer
+    bool doomed = false;         // a key was gone before: it must not succeed
+    uint64_t expect = 0;         // atomics: the value that must come back
+    bool moving = false;         // READ of the write area
     // READ: the part of the area that may show a later WRITE already.
     uint32_t loose_begin = 0;
     uint32_t loose_end = 0;
@@ -80,6 +90,7 @@ class Traffic {
   struct Receive {
     uint64_t wr_id = 0;
     uint32_t slot = 0;
+    bool second = false;  // uses the second key
   };
   // One end. Its peer's requests change the write area and the counter.
   struct Side : Sleeper {
@@ -101,10 +112,14 @@ class Traffic {
     std::deque<Receive> receives;
     std::deque<Message> expected;  // on their way here
     uint64_t next_id = 1;
-    uint32_t posted = 0;    // send WRs since the last signaled one
+    uint32_t posted = 0;  // send WRs since the last signaled one
+    uint32_t second_key = 0;
+    bool second_gone = false;
+    bool doomed = false;    // a doomed request was posted: none after it can succeed
     bool failed = false;    // the queue pair is in ERR
     bool cause = false;     // and it is known why: an error was reported, or the application did it
     bool flushing = false;  // the first of the sends that failed was polled
+    bool ended = false;     // the same of the receives
   };
 
   // traffic.cc
@@ -112,6 +127,7 @@ class Traffic {
   void make_pair(Side& side, uint32_t number);
   void modify(Instant now, Side& side, const QpAttr& attr, uint32_t mask);
   void close(Instant now, Side& side);
+  void note_errors(Side& side);
   void poll(Side& side);
   uint32_t poll_once(Side& side);
   void check_credits(const Side& sender, const Side& receiver);
@@ -125,7 +141,8 @@ class Traffic {
   void post_receives(Instant now, Side& side);
   bool post_receive(Instant now, Side& side, const RecvWr& wr);
   void post_send(Instant now, Side& side);
-  void draw_request(Side& peer, SendWr& wr, Sent& sent);
+  void draw_request(Side& side, SendWr& wr, Sent& sent);
+  uint32_t choose_keys(Side& side, SendWr& wr, Sent& sent);
   void predict(Side& side, const SendWr& wr, Sent& sent, const std::byte* data);
   void predict_write(Side& side, const SendWr& wr, const Sent& sent, const std::byte* data);
   void predict_read(Side& side, const Sent& sent);
@@ -140,7 +157,9 @@ class Traffic {
   void check_receive(Side& side, const Wc& wc);
   void check_message(Side& side, const Message& message, const Receive& receive, const Wc& wc);
   void check_failed(Side& side, const Wc& wc);
-  bool status_allowed(const Side& side, const Wc& wc, bool send) const;
+  bool send_may_fail(const Side& side, const Side& peer, const Wc& wc) const;
+  bool may_starve(const Side& side) const;
+  bool receive_may_fail(const Side& side, const Wc& wc) const;
   void give_up(Side& side, const Sent& sent);
 
   TrafficOptions options_;

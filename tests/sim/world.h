@@ -50,6 +50,7 @@ class World {
   void draw_cables();
   void draw_outage();
   void draw_traffic();
+  void draw_starving(TrafficOptions& options);
   void draw_datagrams();
   void add_happening(Instant at, std::string name, std::function<void()> happen);
 
