@@ -266,6 +266,38 @@ TEST(Rnr, TheAckTimerStandsStillMeanwhile) {
   h.expect_completion();
 }
 
+// One NAK in two is lost, for longer than the retries of silence last.
+TEST(Rnr, AnAnswerRestoresTheRetriesOfSilence) {
+  Harness h({.retry_cnt = 1, .rnr_retry = 7, .go_back_n = true});
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  for (int i = 0; i < 20; ++i) {
+    h.expect_packet(Opcode::kRcSendOnly);
+    h.pass(Duration::from_ms(5));  // silence
+    h.expect_packet(Opcode::kRcSendOnly);
+    h.receive_ack(kSqPsn, 0x21);
+    h.pass(Duration::from_us(11));
+  }
+  EXPECT_EQ(h.endpoint->stats().timeouts, 20u);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_ms(5));
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_ms(5));
+  EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, uint32_t{kVendorRetryTimeout});
+}
+
+TEST(Rnr, SilenceInBetweenRestoresNoRnrRetries) {
+  Harness h({.retry_cnt = 7, .rnr_retry = 1, .go_back_n = true});
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.receive_ack(kSqPsn, 0x21);
+  h.pass(Duration::from_us(11));
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_ms(5));
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.receive_ack(kSqPsn, 0x21);
+  EXPECT_EQ(h.expect_completion(WcStatus::kRnrRetryExc).vendor_err, uint32_t{kVendorRnr});
+}
+
 // A clock that jumps, as it does for a process that was stopped, is one silence and not many.
 TEST(Clock, AJumpCostsOneRetryAtMost) {
   Harness h({.retry_cnt = 1, .go_back_n = true});

@@ -153,13 +153,6 @@ void Traffic::check_message(Side& side, const Message& message, const Receive& r
     fail(side, Checker::kGuard, "bytes behind a message were written");
 }
 
-// Only progress restores the retries, so that a long wait for receives on a cable that loses RNR
-// NAKs now and then may use them up. Not if there was none to lose.
-bool Traffic::may_starve(const Side& side) const {
-  const bool starves = options_.slow_receiver || !options_.starved_from.is_never();
-  return starves && !options_.lossless && side.node->endpoint.stats().rnr_waits != 0;
-}
-
 // Only the first error has a reason of its own, and only one that the faults can give.
 bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) const {
   if (wc.status == WcStatus::kWrFlush) return side.cause && wc.vendor_err == kVendorNone;
@@ -167,7 +160,7 @@ bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) co
   const Sent& sent = *std::ranges::find(side.sent, wc.wr_id, &Sent::wr_id);
   switch (wc.status) {
     case WcStatus::kRetryExc:  // also of a peer that failed for its own reason; its NAK was lost
-      return (options_.may_fail || peer.qp->state == QpState::kErr || may_starve(side)) &&
+      return (options_.may_fail || peer.qp->state == QpState::kErr) &&
              (wc.vendor_err == kVendorRetryTimeout || wc.vendor_err == kVendorPsnRetry);
     case WcStatus::kRnrRetryExc:
       return options_.rnr_retry < 7 && wc.vendor_err == kVendorRnr;

@@ -158,7 +158,6 @@ class Traffic {
   void check_message(Side& side, const Message& message, const Receive& receive, const Wc& wc);
   void check_failed(Side& side, const Wc& wc);
   bool send_may_fail(const Side& side, const Side& peer, const Wc& wc) const;
-  bool may_starve(const Side& side) const;
   bool receive_may_fail(const Side& side, const Wc& wc) const;
   void give_up(Side& side, const Sent& sent);
 

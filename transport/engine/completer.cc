@@ -101,9 +101,14 @@ void update_credits(QueuePair& qp, uint8_t syndrome, uint32_t msn) noexcept {
   if (req.credits_known) req.credit_limit = psn_add(msn, credits_of(code));
 }
 
+// retry_cnt is for a peer that does not answer, and this is an answer: were the retries not
+// restored, then now and then a lost NAK would use them up, however rnr_retry is set (C-092,
+// C-095). A finite rnr_retry still ends the waiting; only progress restores that.
 void handle_rnr(Core& core, QueuePair& qp, uint8_t code) {
   RequesterState& req = qp.req;
   if (req.rnr_waiting || !has_outstanding(qp)) return;
+  req.retries_left = qp.attr.retry_cnt;
+  req.backoff = 0;
   if (qp.attr.rnr_retry != 7) {  // 7: for ever
     if (req.rnr_retries_left == 0) return fail_send(core, qp, WcStatus::kRnrRetryExc, kVendorRnr);
     --req.rnr_retries_left;
