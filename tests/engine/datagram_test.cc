@@ -1,4 +1,6 @@
 // UC in both modes, and UD.
+#include <set>
+
 #include "harness.h"
 
 namespace tbt::engine {
@@ -66,6 +68,87 @@ TEST(UcWait, ALostMessageDoesNotCostItsCredit) {
   request.control = {5, 0, kRqPsn};  // five were sent, none came
   h.receive(request);
   EXPECT_EQ(h.expect_packet(Opcode::kUcCredit).headers.control[0], 6u);
+}
+
+// Pairs of a SRQ beside the one of the harness; all of them have been asked for credit.
+class SharedUc : public testing::Test {
+ protected:
+  QueuePair* add(QpType type, verbs::SharedReceiveQueue& srq) {
+    const QpConfig config{next_++, 0,     type, {4, 0, 1, 0, 0}, false, &h.pd,
+                          &h.cq,   &h.cq, &srq, nullptr};
+    QueuePair* qp = *h.endpoint->create_qp(config);
+    QpAttr attr = h.qp->attr;
+    attr.qp_state = QpState::kInit;
+    modify(*qp, attr, kQpState | kQpPkeyIndex | kQpPort | kQpAccessFlags);
+    attr.qp_state = QpState::kRtr;
+    const uint32_t rc = type == QpType::kRc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0u;
+    modify(*qp, attr, kQpState | kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn | rc);
+    if (type == QpType::kUc) ask(*qp);
+    return qp;
+  }
+  void modify(QueuePair& qp, const QpAttr& attr, uint32_t mask) {
+    ASSERT_TRUE(h.endpoint->modify_qp(h.now, qp, attr, mask).ok());
+  }
+  void ask(const QueuePair& qp) {
+    auto request = h.from_peer(Opcode::kUcCreditRequest, 0);
+    request.src_qp = kPeerQpn;
+    request.dest_qp = qp.number;
+    request.control = {0, 0, kRqPsn};
+    h.receive(request);
+  }
+  // The pairs that tell of credit now.
+  std::multiset<uint32_t> told() {
+    std::multiset<uint32_t> numbers;
+    TxPacket packet;
+    while (h.endpoint->poll_transmit(h.now, 0, packet)) {
+      if (packet.headers.opcode == static_cast<uint8_t>(Opcode::kUcCredit))
+        numbers.insert(packet.headers.src_qp);
+    }
+    return numbers;
+  }
+  [[nodiscard]] std::multiset<uint32_t> listeners(const verbs::SharedReceiveQueue& srq) const {
+    std::multiset<uint32_t> numbers;
+    for (auto* at = srq.listeners; at != nullptr; at = at->srq_next)
+      numbers.insert(static_cast<const QueuePair*>(at)->number);
+    return numbers;
+  }
+
+  Harness h{{.type = QpType::kUc, .with_srq = true}};
+  verbs::SharedReceiveQueue other{&h.pd, 16, 4, nullptr};
+
+ private:
+  uint32_t next_ = kLocalQpn + 1;
+};
+
+TEST_F(SharedUc, AReceiveIsOfferedByThePairsOfItsQueueOnly) {
+  ask(*h.qp);
+  QueuePair* const first = add(QpType::kUc, *h.srq);
+  const QueuePair* const reliable = add(QpType::kRc, *h.srq);
+  const QueuePair* const stranger = add(QpType::kUc, other);
+  EXPECT_TRUE(told().empty()) << "nothing is posted";
+  EXPECT_EQ(listeners(*h.srq), (std::multiset{h.qp->number, first->number}));
+  EXPECT_EQ(listeners(other), (std::multiset{stranger->number}));
+  h.post_recv(1, 0, 64);
+  EXPECT_EQ(told(), (std::multiset{h.qp->number, first->number}));
+  const Sge sge{h.address(0), 64, h.key};
+  ASSERT_TRUE(h.endpoint->post_srq_recv(h.now, other, {2, &sge, 1}).ok());
+  EXPECT_EQ(told(), (std::multiset{stranger->number}));
+  EXPECT_EQ(reliable->srq_place, nullptr);
+}
+
+TEST_F(SharedUc, ADestroyedPairIsToldNothing) {
+  std::multiset<uint32_t> living{h.qp->number};
+  std::vector<QueuePair*> pairs;
+  for (int i = 0; i < 5; ++i) pairs.push_back(add(QpType::kUc, *h.srq));
+  for (QueuePair* qp : pairs) living.insert(qp->number);
+  ask(*h.qp);
+  for (const size_t gone : {2, 4, 0, 3, 1}) {  // from the middle and from both ends
+    living.erase(pairs[gone]->number);
+    h.endpoint->destroy_qp(h.now, *pairs[gone]);
+    EXPECT_EQ(listeners(*h.srq), living);
+    h.post_recv(gone, 0, 64);
+    EXPECT_EQ(told(), living);
+  }
 }
 
 TEST(UcWait, WritesNeedNoCredit) {

@@ -248,7 +248,7 @@ Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
   ++config.send_cq->users;
   ++config.recv_cq->users;
   if (config.srq != nullptr) ++config.srq->users;
-  if (config.srq != nullptr && config.type == QpType::kUc) ++config.srq->uc_users;
+  if (config.srq != nullptr && config.type == QpType::kUc) config.srq->add(*qp);
   return &core_->qps.insert(std::move(qp));
 }
 
@@ -262,7 +262,7 @@ void Endpoint::destroy_qp(Instant now, QueuePair& qp) {
   --qp.send_cq->users;
   --qp.recv_cq->users;
   if (qp.srq != nullptr) --qp.srq->users;
-  if (qp.srq != nullptr && qp.type == QpType::kUc) --qp.srq->uc_users;
+  verbs::SharedReceiveQueue::remove(qp);
   core_->regions.unbind_all_of(qp.number);
   core_->qps.erase(qp);
 }

@@ -165,10 +165,8 @@ Status Endpoint::post_srq_recv(Instant now, verbs::SharedReceiveQueue& srq, cons
   core_->now = now;
   if (wr.num_sge > srq.queue.max_sge()) return invalid("too many SGEs");
   if (!srq.queue.post(wr)) return Status(ENOMEM, "shared receive queue is full");
-  if (srq.uc_users == 0) return {};
-  core_->qps.for_each([&](QueuePair& qp) {
-    if (qp.srq == &srq && qp.type == QpType::kUc) uc_receive_posted(*core_, qp);
-  });
+  for (verbs::SrqListener* at = srq.listeners; at != nullptr; at = at->srq_next)
+    uc_receive_posted(*core_, static_cast<QueuePair&>(*at));
   return {};
 }
 

@@ -128,7 +128,7 @@ struct UcCreditState {
   bool credit_owed = false;
 };
 
-struct QueuePair {
+struct QueuePair : verbs::SrqListener {
   QueuePair(const QpCaps& granted, QpType qp_type);
 
   uint32_t number = 0;

@@ -59,6 +59,13 @@ class RecvQueue {
   uint32_t tail_ = 0;
 };
 
+// What hears of each receive that is posted to an SRQ: a base of the engine's queue pairs of type
+// UC.
+struct SrqListener {
+  SrqListener* srq_next = nullptr;
+  SrqListener** srq_place = nullptr;  // what points here; nullptr: in no list
+};
+
 struct SharedReceiveQueue {
   SharedReceiveQueue(ProtectionDomain* domain, const uint32_t max_wr, uint32_t max_sge, void* owner)
       : pd(domain), queue(max_wr, max_sge), user(owner) {}
@@ -67,9 +74,22 @@ struct SharedReceiveQueue {
   RecvQueue queue;
   uint32_t limit = 0;  // armed when not 0: an event once fewer are posted
   uint32_t number = 0;
-  uint32_t users = 0;     // queue pairs attached
-  uint32_t uc_users = 0;  // those of them that are UC
+  uint32_t users = 0;  // queue pairs attached
+  SrqListener* listeners = nullptr;
   void* user;
+
+  void add(SrqListener& listener) noexcept {
+    listener.srq_next = listeners;
+    listener.srq_place = &listeners;
+    if (listeners != nullptr) listeners->srq_place = &listener.srq_next;
+    listeners = &listener;
+  }
+  static void remove(SrqListener& listener) noexcept {
+    if (listener.srq_place == nullptr) return;
+    *listener.srq_place = listener.srq_next;
+    if (listener.srq_next != nullptr) listener.srq_next->srq_place = listener.srq_place;
+    listener = {};
+  }
 };
 
 }  // namespace tbt::verbs
