@@ -98,7 +98,7 @@ bool Saboteur::spoil_payload(engine::TxPacket& packet) {
   if (bug_ == Bug::kReadOld) {
     std::copy_n(old_payload_.begin(), scratch_.size(), scratch_.begin());
   } else if (bug_ == Bug::kPayloadShift) {
-    std::ranges::rotate(scratch_, scratch_.begin() + 1);
+    std::rotate(scratch_.begin(), scratch_.begin() + 1, scratch_.end());
   } else {
     const auto byte = rng_.below(static_cast<uint32_t>(scratch_.size()));
     scratch_[byte] ^= std::byte(1u << rng_.below(8));
