@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rail/nhi/quirks.h"
 #include "sys/barrier.h"
 
 namespace tbt::rail::emulated {
@@ -20,6 +21,14 @@ uint32_t get(const Register& reg) noexcept { return reg.load(std::memory_order_s
 void put(Register& reg, uint32_t value) noexcept { reg.store(value, std::memory_order_seq_cst); }
 
 }  // namespace
+
+// Controllers of the flavour: Barlow Ridge, Maple Ridge, Strix Halo.
+PciIdentity NhiModel::identity() const noexcept {
+  if (fabric_.intel) {
+    return {kVendorIntel, static_cast<uint16_t>(fabric_.usb4_v2 ? 0x5781 : 0x1137)};
+  }
+  return {kVendorAmd, 0x158d};
+}
 
 // ---- reading
 

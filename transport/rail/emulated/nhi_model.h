@@ -24,6 +24,7 @@ class NhiModel final : public nhi::PciDevice {
         engines_(engines),
         control_(control) {}
 
+  [[nodiscard]] nhi::PciIdentity identity() const noexcept override;
   uint32_t read32(uint32_t offset) noexcept override;
   void write32(uint32_t offset, uint32_t value) noexcept override;
   Result<uint64_t> dma_map(uint64_t offset, uint64_t bytes) override;

@@ -1,4 +1,5 @@
 // Bringing a ring pair up and down, in the order that Linux uses (drivers/thunderbolt/nhi.c).
+#include "rail/nhi/interrupts.h"
 #include "rail/nhi/nhi_rail.h"
 #include "rail/shared_rail.h"
 
@@ -30,19 +31,14 @@ void NhiRail::program_rx_ring(uint64_t iova) noexcept {
   device_.write32(rx_options_register(hop_) + 4, kSofMask << 16 | kEofMask);
   device_.write32(rx_options_register(hop_), kOptionEnable);
   device_.write32(rx_options_register(hop_),
-                  kOptionEnable | kOptionE2e | hop_ << kOptionE2eHopShift);
+                  kOptionEnable | kOptionE2e | quirks_.e2e_ring_of(hop_) << kOptionE2eHopShift);
 }
 
 // One vector per ring as far as they go; no throttling, because who sleeps wants to be woken at
 // once, and the interrupt is off while anybody polls. The mask stays clear until somebody arms.
 void NhiRail::wire_interrupt() noexcept {
-  const uint32_t ring = rx_bit();
-  const uint32_t vector = hop_ % kVectorsMax;
-  const uint32_t offset = kRegVectorAllocation + ring / 8 * 4;
-  const uint32_t shift = ring % 8 * 4;
-  const uint32_t others = device_.read32(offset) & ~(0xfu << shift);
-  device_.write32(offset, others | vector << shift);
-  device_.write32(kRegThrottling + vector * 4, 0);
+  choose_interrupt_clear(device_, quirks_);
+  wire_vector(device_, quirks_, rx_bit(), hop_ % vector_count(device_));
 }
 
 // 1. addresses  2. TX ring  3. RX ring  4. interrupt wiring  5. receive buffers, once the ring
@@ -55,7 +51,7 @@ Status NhiRail::start() noexcept {
   if ((device_.read32(tx_options_register(hop_)) & kOptionEnable) != 0) {
     return Status(EBUSY, "the ring pair is in use");
   }
-  const auto rail = hop_ - 1;
+  const uint32_t rail = hop_ - quirks_.first_data_ring();
   auto iova =
       device_.dma_map(RailMemory::dma_offset(memory_, rail), RailMemory::dma_bytes(memory_));
   if (!iova) return iova.error();

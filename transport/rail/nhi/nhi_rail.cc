@@ -26,9 +26,10 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
                  Classifier classify) noexcept
     : SharedRail(memory, rail, slot, classify),
       device_(device),
+      quirks_(quirks_of(device.identity())),
       tx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.tx),
       rx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.rx),
-      hop_(rail + 1),
+      hop_(rail + quirks_.first_data_ring()),
       hop_count_(std::min(device.read32(kRegCapabilities) & 0x3ff, kHopsMax)) {
   capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true};
 }
@@ -321,17 +322,25 @@ void NhiRail::enable_interrupt() noexcept {
   take_interrupt_status();
 }
 
-// Reading the status clears it on Intel controllers, for all rings at once: what was seen for the
-// others is put down in shared memory. Elsewhere the bit is cleared by writing it back.
+// Where reading clears, it does so for all rings at once, and no ring fires again before all of the
+// registers were read: what was seen for the others is put down in shared memory. Elsewhere the bit
+// is cleared by writing it back.
 bool NhiRail::take_interrupt_status() noexcept {
   const uint32_t at = rx_bit();
   const uint32_t bit = 1u << (at % 32);
-  std::atomic<uint32_t>& seen = RailMemory::header(memory_).interrupt_status[at / 32];
-  const uint32_t status = device_.read32(kRegNotify + at / 32 * 4);
-  if (status == kDeviceGone) return false;
-  if ((status & bit) != 0) device_.write32(kRegInterruptClear + at / 32 * 4, bit);
-  seen.fetch_or(status, std::memory_order_relaxed);
-  return (seen.fetch_and(~bit, std::memory_order_relaxed) & bit) != 0;
+  auto& seen = RailMemory::header(memory_).interrupt_status;
+  if (quirks_.interrupt_clear == InterruptClear::kByWriting) {
+    const uint32_t status = device_.read32(kRegNotify + at / 32 * 4);
+    if (status == kDeviceGone || (status & bit) == 0) return false;
+    device_.write32(kRegInterruptClear + at / 32 * 4, bit);
+    return true;
+  }
+  for (uint32_t i = 0; i * 32 < 3 * hop_count_; ++i) {
+    const uint32_t status = device_.read32(kRegNotify + i * 4);
+    if (status == kDeviceGone) return false;
+    if (status != 0) seen[i].fetch_or(status, std::memory_order_relaxed);
+  }
+  return (seen[at / 32].fetch_and(~bit, std::memory_order_relaxed) & bit) != 0;
 }
 
 }  // namespace tbt::rail::nhi

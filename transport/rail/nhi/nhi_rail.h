@@ -12,6 +12,7 @@
 #pragma once
 
 #include "rail/nhi/pci_device.h"
+#include "rail/nhi/quirks.h"
 #include "rail/nhi/ring.h"
 #include "rail/shared_rail_base.h"
 
@@ -64,6 +65,7 @@ class NhiRail final : public SharedRail {
   bool take_interrupt_status() noexcept;
 
   PciDevice& device_;
+  const Quirks& quirks_;
   TxRing tx_;
   RxRing rx_;
   const uint32_t hop_;

@@ -12,8 +12,8 @@
 namespace tbt::rail::nhi {
 
 // 16 * h: +0 base low, +4 base high, +8 indices, +12 size (RX: buffer size in 27:16, 0 is 4096).
-// Indices of TX: producer (driver) 31:16, consumer (NHI) 15:0. Of RX: producer (NHI) 31:16, consumer
-// (driver, "posted up to") 15:0.
+// Indices of TX: producer (driver) 31:16, consumer (NHI) 15:0. Of RX: producer (NHI) 31:16,
+// consumer (driver, "posted up to") 15:0.
 inline constexpr uint32_t kRegTxRingBase = 0x00000;
 inline constexpr uint32_t kRegRxRingBase = 0x08000;
 inline constexpr uint32_t kRingStride = 16;

@@ -13,9 +13,17 @@
 
 namespace tbt::rail::nhi {
 
+// Vendor and device id of the controller; zeros: not known. What follows from it is in quirks.h.
+struct PciIdentity {
+  uint16_t vendor = 0, device = 0;
+  bool operator==(const PciIdentity&) const = default;
+};
+
 class PciDevice {
  public:
   virtual ~PciDevice() = default;
+
+  [[nodiscard]] virtual PciIdentity identity() const noexcept { return {}; }
 
   virtual uint32_t read32(uint32_t offset) noexcept = 0;
   // Ordered after all earlier stores to mapped memory (the doorbell barrier is in here).
