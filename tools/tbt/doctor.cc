@@ -11,13 +11,15 @@
 
 #include "fabric/fabric_file.h"
 #include "fabric/json_text.h"
+#include "sys/file_look.h"
 #include "sys/process.h"
 #include "tbt/commands.h"
-#include "tbt/doctor_files.h"
 #include "tbt/runtime_dir.h"
 
 namespace tbt::tool {
 namespace {
+
+using sys::exists;
 
 struct DoctorOptions {
   bool as_json = false;

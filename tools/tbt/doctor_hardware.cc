@@ -4,11 +4,16 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "sys/file_look.h"
 #include "tbt/doctor.h"
-#include "tbt/doctor_files.h"
 
 namespace tbt::tool {
 namespace {
+
+using sys::exists;
+using sys::first_line;
+using sys::link_target_name;
+using sys::names_in;
 
 struct KernelVersion {
   unsigned major = 0, minor = 0;

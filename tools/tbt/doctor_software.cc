@@ -7,11 +7,14 @@
 #include <array>
 #include <cstdio>
 
+#include "sys/file_look.h"
 #include "tbt/doctor.h"
-#include "tbt/doctor_files.h"
 
 namespace tbt::tool {
 namespace {
+
+using sys::exists;
+using sys::link_target_name;
 
 constexpr uint64_t kMemlockComfortable = uint64_t{1} << 30;
 // A process holds 17 descriptors of ours in the largest fabric, a daemon one more per process.

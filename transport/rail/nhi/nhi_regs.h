@@ -43,6 +43,10 @@ inline constexpr uint32_t kRegVectorAllocation = 0x38c40;
 
 inline constexpr uint32_t kRegCapabilities = 0x39640;  // hop count 10:0, version 23:16
 inline constexpr uint32_t kCapabilityUsb4V2 = 0x40;
+constexpr uint32_t capability_hops(uint32_t capabilities) noexcept { return capabilities & 0x3ff; }
+constexpr uint32_t capability_version(uint32_t capabilities) noexcept {
+  return capabilities >> 16 & 0xff;
+}
 inline constexpr uint32_t kRegResetV1 = 0x39858;
 inline constexpr uint32_t kRegDmaMisc = 0x39864;
 inline constexpr uint32_t kDmaMiscAutoClear = 1u << 2;        // Intel

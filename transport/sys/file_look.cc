@@ -1,10 +1,11 @@
-#include "tbt/doctor_files.h"
+#include "sys/file_look.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
-namespace tbt::tool {
+namespace tbt::sys {
 
 namespace fs = std::filesystem;
 
@@ -20,6 +21,10 @@ std::string first_line(const std::string& path) {
   const size_t last = line.find_last_not_of(" \t\r");
   line.resize(last == std::string::npos ? 0 : last + 1);
   return line;
+}
+
+uint32_t hex_in(const std::string& path) {
+  return static_cast<uint32_t>(std::strtoul(first_line(path).c_str(), nullptr, 16));
 }
 
 std::vector<std::string> names_in(const std::string& folder) {
@@ -38,4 +43,4 @@ std::string link_target_name(const std::string& path) {
   return error ? std::string() : target.filename().string();
 }
 
-}  // namespace tbt::tool
+}  // namespace tbt::sys
