@@ -231,6 +231,8 @@ const char* xdomain_error_name(XDomainError error) noexcept {
       return "bad field";
     case XDomainError::kWrongKind:
       return "wrong kind";
+    case XDomainError::kUnknownVersion:
+      return "unknown version";
   }
   return "?";
 }

@@ -114,6 +114,7 @@ enum class XDomainError : uint8_t {
   kBadLength,
   kBadField,
   kWrongKind,  // a response in the PDF of requests, or the other way round
+  kUnknownVersion,  // of a protocol that names one; never to be guessed
 };
 
 // The fields must be in their ranges (asserted).

@@ -1,0 +1,129 @@
+// ConnectionManager: what the kernel's thunderbolt driver would do with a host router, for a
+// controller that we drive ourselves, without I/O. It sets up the router and its ports, finds the
+// hosts at the other ends of the cables (XDomain), agrees with those that run this project on
+// HopIDs, and programs the paths by which frames then go from ring to ring.
+//
+// Inputs:  start, shutdown, send_message, handle_packet, handle_timeout. They never call out.
+// Outputs: poll_transmit (packets for ring 0), poll_event, poll_message, poll_timeout; ask until
+//          empty after each input.
+//
+// Port k, in the order of the lane adapters, is rail k and uses transmit and receive ring k + 1 of
+// the NHI. The rings must be running before start(), and until is_closed() after shutdown(): the
+// manager opens paths when both hosts are ready, and a path into a ring that stands still holds up
+// or loses frames.
+//
+//            RouterSetup -- once -.
+//   ring 0 -- ControlChannel ---- ConnectionManager ---- Port 0..P-1: LinkSetup, XDomainPeer,
+//                                                         PathNegotiator, PathEntryTask
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/time.h"
+#include "fabric/control_channel.h"
+#include "fabric/router_status.h"
+#include "wire/tb/control_packet.h"
+#include "wire/tb/service.h"
+
+namespace tbt::fabric {
+
+class Port;
+class RouterSetup;
+
+struct ManagerConfig {
+  std::string host_name;
+  uint64_t incarnation = 1;     // random, not 0; the same as the host agent's
+  uint32_t ring_pairs = 32;     // of the NHI, with ring 0; the NHI adapter's limit counts too
+  uint16_t ring_entries = 256;  // of each receive ring
+  wire::tb::TbtService service;
+  bool thunderbolt_ip = false;  // offer the service "network", whose messages poll_message yields
+  bool e2e = true;              // the rings run with end-to-end credits
+};
+
+struct RouterReady {};  // the ports are known: status().ports
+// The controller is left alone from here on.
+struct RouterRefused {
+  std::string text;
+};
+// Anything of a port's link: state, speed, lanes.
+struct PortChanged {
+  PortStatus status;
+};
+// A host has been found, or says something else of itself.
+struct PeerFound {
+  uint32_t port = 0;
+  PeerStatus peer;
+};
+struct PeerLost {
+  uint32_t port = 0;
+};
+struct PathUp {
+  PathStatus path;
+};
+struct PathDown {
+  uint32_t port = 0;
+  std::string why;
+};
+struct ManagerWarning {
+  std::string text;
+};
+using ManagerEvent = std::variant<RouterReady, RouterRefused, PortChanged, PeerFound, PeerLost,
+                                  PathUp, PathDown, ManagerWarning>;
+
+// A message between hosts of a protocol that is not the manager's, ThunderboltIP for one.
+struct PortMessage {
+  uint32_t port = 0;
+  wire::tb::XDomainPacket packet;  // the manager sets the route when it sends
+};
+
+class ConnectionManager {
+ public:
+  explicit ConnectionManager(ManagerConfig config);
+  ~ConnectionManager();
+  ConnectionManager(const ConnectionManager&) = delete;
+  ConnectionManager& operator=(const ConnectionManager&) = delete;
+
+  void start(Instant now);
+  // Tells the peers and clears the paths; in bounded time is_closed() is true.
+  void shutdown(Instant now);
+  void send_message(const PortMessage& message);
+
+  // `pdf` is the EOF PDF of the descriptor.
+  void handle_packet(Instant now, uint8_t pdf, std::span<const std::byte> bytes);
+  void handle_timeout(Instant now);
+
+  bool poll_transmit(Instant now, wire::tb::ControlFrame& out);
+  bool poll_event(ManagerEvent& out);
+  bool poll_message(PortMessage& out);
+  [[nodiscard]] Instant poll_timeout() const;
+
+  [[nodiscard]] bool is_closed() const noexcept { return status_.state == RouterState::kClosed; }
+  [[nodiscard]] RouterStatus status() const;
+  [[nodiscard]] const ChannelStats& channel_stats() const noexcept { return channel_.stats(); }
+
+ private:
+  void refuse(std::string text);
+  void handle_event(Instant now, const ChannelEvent& event);
+  void router_known(Instant now);
+  void work(Instant now);
+  Port* port_of(wire::tb::Route route);
+  Port* port_of_adapter(uint8_t adapter);
+  void post_accesses(Instant now);
+
+  ManagerConfig config_;
+  ControlChannel channel_;
+  RouterStatus status_;
+  std::unique_ptr<RouterSetup> setup_;
+  uint32_t setup_ticket_ = 0;
+  std::vector<std::unique_ptr<Port>> ports_;
+  std::deque<ManagerEvent> events_;
+  std::deque<PortMessage> messages_;
+};
+
+}  // namespace tbt::fabric

@@ -1,0 +1,95 @@
+// What the connection manager knows of its router, its ports, the peers and the paths: the values
+// that it reports, for the daemon and for `tbt devices` and `tbt topo`. Plain data.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "wire/tb/service.h"
+#include "wire/tb/uuid.h"
+
+namespace tbt::fabric {
+
+enum class RouterState : uint8_t {
+  kStopped,
+  kStarting,
+  kReady,
+  kRefused,  // RouterStatus::refusal says why
+  kClosing,  // paths are being withdrawn and cleared
+  kClosed,
+};
+
+enum class PortState : uint8_t {
+  kUnknown,
+  kUnplugged,
+  kTraining,  // something is plugged, the lane is not up yet
+  kUp,
+  kDisabled,
+  kForeign,  // a router (a dock, a disk) is at the other end, not a host
+  kFailed,   // PortStatus::trouble says why
+};
+
+// A host at the other end of a cable.
+struct PeerStatus {
+  wire::tb::Uuid uuid;
+  std::string vendor_name;
+  std::string host_name;
+  uint16_t max_hop_id = 15;
+  std::vector<wire::tb::ServiceInfo> services;
+  wire::tb::ServiceError tbt_error = wire::tb::ServiceError::kAbsent;
+  wire::tb::TbtService tbt;      // valid if runs_tbt()
+  bool thunderbolt_net = false;  // it offers ThunderboltIP
+
+  [[nodiscard]] bool runs_tbt() const noexcept {
+    return tbt_error == wire::tb::ServiceError::kNone;
+  }
+};
+
+// Frames may be sent by transmit ring `tx_ring`, and come to receive ring `rx_ring`.
+struct PathStatus {
+  uint32_t port = 0;  // the rail
+  uint16_t tx_ring = 0, rx_ring = 0;
+  uint16_t in_hop_id = 0, out_hop_id = 0;  // on the cable
+  wire::tb::Uuid peer;
+  uint64_t peer_incarnation = 0;
+  uint8_t peer_rail = 0;           // its number of this cable
+  uint16_t peer_ring_entries = 0;  // of its receive ring
+  uint32_t peer_max_frame = 0;     // bytes
+  uint32_t peer_settings = 0;      // wire::tb::TbtServiceSettings
+  uint32_t features = 0;           // wire::tb::PathFeature that both ends have
+};
+
+struct PortStatus {
+  uint32_t port = 0;          // k: the rail, and rings k + 1
+  uint8_t adapter = 0;        // of lane 0
+  uint8_t lane1_adapter = 0;  // 0: none
+  PortState state = PortState::kUnknown;
+  uint32_t speed_gbps = 0;  // of one lane; 0 while the link is down
+  uint32_t lanes = 0;       // that carry frames; 0 while the link is down
+  bool usable = false;      // there are rings and HopIDs for it
+  uint16_t max_in_hop_id = 0, max_out_hop_id = 0;
+  uint32_t receive_credits = 0;
+  std::string trouble;  // why it is not usable, or what failed last
+  std::optional<PeerStatus> peer;
+  std::optional<PathStatus> path;  // while it is up
+};
+
+struct RouterStatus {
+  RouterState state = RouterState::kStopped;
+  std::string refusal;
+  uint16_t vendor_id = 0, device_id = 0;
+  uint32_t usb4_version = 0;  // 1 or 2
+  uint8_t upstream_adapter = 0, max_adapter = 0;
+  uint8_t nhi_adapter = 0;
+  uint16_t nhi_hop_id_max = 0;  // the highest ring by the NHI adapter
+  wire::tb::Uuid uuid;
+  std::optional<uint32_t> max_hi_credits;  // what the router grants to a host interface's path
+  std::vector<PortStatus> ports;
+};
+
+const char* router_state_name(RouterState state) noexcept;
+const char* port_state_name(PortState state) noexcept;
+
+}  // namespace tbt::fabric
