@@ -24,8 +24,8 @@ Status make_address(const std::string& path, sockaddr_un& address) noexcept {
   return {};
 }
 
-Result<UniqueFd> make_socket() {
-  UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+Result<UniqueFd> make_socket(int type) {
+  UniqueFd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return last_error("cannot make a socket");
   return fd;
 }
@@ -56,12 +56,30 @@ Status wait_readable(int socket, int timeout_ms) noexcept {
   return last_error("cannot wait for a message");
 }
 
-}  // namespace
+Status wait_writable(int socket, int timeout_ms) noexcept {
+  pollfd p{socket, POLLOUT, 0};
+  const int n = ::poll(&p, 1, timeout_ms);
+  if (n > 0) return {};
+  return n == 0 ? Status(ETIMEDOUT, "the other side does not read")
+                : last_error("cannot wait for room");
+}
 
-Result<UniqueFd> listen_seqpacket(const std::string& path, int backlog) {
+void attach_fds(msghdr& header, ControlBuffer& control, std::span<const int> fds) noexcept {
+  TBT_ASSERT(fds.size() <= kMessageFdsMax);
+  if (fds.empty()) return;
+  header.msg_control = control.bytes;
+  header.msg_controllen = CMSG_SPACE(fds.size_bytes());
+  cmsghdr* c = CMSG_FIRSTHDR(&header);
+  c->cmsg_level = SOL_SOCKET;
+  c->cmsg_type = SCM_RIGHTS;
+  c->cmsg_len = CMSG_LEN(fds.size_bytes());
+  std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
+}
+
+Result<UniqueFd> listen_on(const std::string& path, int type, int backlog) {
   sockaddr_un address{};
   if (const Status s = make_address(path, address); !s) return s;
-  auto fd = make_socket();
+  auto fd = make_socket(type);
   if (!fd) return fd.error();
   // The mode of the file is settled before anybody can find it: no moment with a wider one.
   const mode_t old_mask = ::umask(0177);
@@ -73,10 +91,10 @@ Result<UniqueFd> listen_seqpacket(const std::string& path, int backlog) {
   return fd;
 }
 
-Result<UniqueFd> connect_seqpacket(const std::string& path) {
+Result<UniqueFd> connect_to(const std::string& path, int type) {
   sockaddr_un address{};
   if (const Status s = make_address(path, address); !s) return s;
-  auto fd = make_socket();
+  auto fd = make_socket(type);
   if (!fd) return fd.error();
   // EAGAIN means that the listener's queue is full for the moment.
   for (int tries = 0; tries < 200; tries++) {
@@ -87,6 +105,38 @@ Result<UniqueFd> connect_seqpacket(const std::string& path) {
   return last_error("cannot connect");
 }
 
+ssize_t receive(int socket, msghdr& header) noexcept {
+  ssize_t n = 0;
+  do {
+    n = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  return n;
+}
+
+ssize_t send(int socket, const msghdr& header) noexcept {
+  ssize_t n = 0;
+  do {
+    n = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  } while (n < 0 && errno == EINTR);
+  return n;
+}
+
+}  // namespace
+
+Result<UniqueFd> listen_seqpacket(const std::string& path, int backlog) {
+  return listen_on(path, SOCK_SEQPACKET, backlog);
+}
+
+Result<UniqueFd> connect_seqpacket(const std::string& path) {
+  return connect_to(path, SOCK_SEQPACKET);
+}
+
+Result<UniqueFd> listen_stream(const std::string& path, int backlog) {
+  return listen_on(path, SOCK_STREAM, backlog);
+}
+
+Result<UniqueFd> connect_stream(const std::string& path) { return connect_to(path, SOCK_STREAM); }
+
 Result<UniqueFd> accept_seqpacket(int listener) {
   UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!fd) return last_error("cannot accept a connection");
@@ -94,27 +144,14 @@ Result<UniqueFd> accept_seqpacket(int listener) {
 }
 
 Status send_message(int socket, std::string_view text, std::span<const int> fds) {
-  TBT_ASSERT(fds.size() <= kMessageFdsMax);
   if (text.size() > kMessageBytesMax) return Status(EMSGSIZE, "message too long");
   iovec part{const_cast<char*>(text.data()), text.size()};
   msghdr header{};
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   ControlBuffer control{};
-  if (!fds.empty()) {
-    header.msg_control = control.bytes;
-    header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* c = CMSG_FIRSTHDR(&header);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
-  }
-  ssize_t n = 0;
-  do {
-    n = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
-  return n < 0 ? last_error("cannot send the message") : Status{};
+  attach_fds(header, control, fds);
+  return send(socket, header) < 0 ? last_error("cannot send the message") : Status{};
 }
 
 Result<Message> receive_message(int socket, int timeout_ms) {
@@ -128,10 +165,7 @@ Result<Message> receive_message(int socket, int timeout_ms) {
   header.msg_iovlen = 1;
   header.msg_control = control.bytes;
   header.msg_controllen = sizeof control.bytes;
-  ssize_t n = 0;
-  do {
-    n = ::recvmsg(socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-  } while (n < 0 && errno == EINTR);
+  const ssize_t n = receive(socket, header);
   if (n < 0) return last_error("cannot receive a message");
   collect_fds(header, message.fds);
   if (n == 0) return Status(EPIPE, "connection closed");
@@ -158,6 +192,44 @@ Result<PeerCredentials> peer_credentials(int socket) {
     return last_error("cannot learn who connects");
   }
   return PeerCredentials{credentials.pid, credentials.uid, credentials.gid};
+}
+
+Result<size_t> receive_bytes(int socket, std::span<std::byte> into, std::vector<UniqueFd>& fds) {
+  iovec part{into.data(), into.size()};
+  ControlBuffer control{};
+  msghdr header{};
+  header.msg_iov = &part;
+  header.msg_iovlen = 1;
+  header.msg_control = control.bytes;
+  header.msg_controllen = sizeof control.bytes;
+  const ssize_t n = receive(socket, header);
+  if (n < 0) return last_error("cannot receive");
+  collect_fds(header, fds);
+  if (n == 0) return Status(EPIPE, "connection closed");
+  if ((header.msg_flags & MSG_CTRUNC) != 0) return Status(EMFILE, "too few file descriptors");
+  return static_cast<size_t>(n);
+}
+
+Status send_bytes(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                  int timeout_ms) {
+  while (!bytes.empty()) {
+    iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+    msghdr header{};
+    header.msg_iov = &part;
+    header.msg_iovlen = 1;
+    ControlBuffer control{};
+    attach_fds(header, control, fds);
+    const ssize_t n = send(socket, header);
+    if (n > 0) {
+      bytes = bytes.subspan(static_cast<size_t>(n));
+      fds = {};
+    } else if (errno != EAGAIN) {
+      return last_error("cannot send");
+    } else if (const Status s = wait_writable(socket, timeout_ms); !s) {
+      return s;
+    }
+  }
+  return {};
 }
 
 }  // namespace tbt::sys

@@ -1,9 +1,11 @@
 // Unix SOCK_SEQPACKET sockets that carry texts and descriptors: what tbtd and its processes talk
-// through. Every descriptor made or received here is close-on-exec.
+// through; and SOCK_STREAM ones, for protocols that are not ours. Every descriptor made or received
+// here is close-on-exec.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -48,5 +50,15 @@ Result<Message> receive_message(int socket, int timeout_ms);
 Result<Message> exchange(int socket, std::string_view request, int timeout_ms);
 
 Result<PeerCredentials> peer_credentials(int socket);
+
+// Byte streams. listen_stream() is as listen_seqpacket(), accept_seqpacket() takes both kinds.
+Result<UniqueFd> listen_stream(const std::string& path, int backlog);
+Result<UniqueFd> connect_stream(const std::string& path);
+// At most into.size() bytes, not 0, and the descriptors that came with them, which are added to
+// `fds`. Does not block: EAGAIN. EPIPE: the other side closed. EMFILE: descriptors were lost.
+Result<size_t> receive_bytes(int socket, std::span<std::byte> into, std::vector<UniqueFd>& fds);
+// All of them, and the descriptors with the first; waits at most timeout_ms for room.
+Status send_bytes(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                  int timeout_ms);
 
 }  // namespace tbt::sys
