@@ -112,7 +112,7 @@ class ConnectionManager {
   void handle_event(Instant now, const ChannelEvent& event);
   void router_known(Instant now);
   void work(Instant now);
-  Port* port_of(wire::tb::Route route);
+  void handle_message(Instant now, const wire::tb::XDomainPacket& packet);
   Port* port_of_adapter(uint8_t adapter);
   void post_accesses(Instant now);
 

@@ -48,6 +48,8 @@ void XDomainPeer::handle_request(Instant now, const wire::tb::XDomainMessage& re
   owe(answer_to(request), sequence);
   if (const auto* changed = std::get_if<wire::tb::PropertiesChangedRequest>(&request)) {
     requester_.handle_peer_changed(now, changed->source);
+  } else if (std::holds_alternative<wire::tb::UuidRequest>(request)) {
+    requester_.handle_peer_begins(now);
   } else {
     requester_.handle_sign_of_life(now);
   }

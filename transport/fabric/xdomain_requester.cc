@@ -20,6 +20,7 @@ void XDomainRequester::stop() {
   tasks_ = {};
   outstanding_.reset();
   announce_again_ = false;
+  hurried_ = false;
   peer_.reset();
   properties_.reset();
   assembly_.clear();
@@ -154,16 +155,27 @@ void XDomainRequester::handle_peer_changed(Instant now, const wire::tb::Uuid& so
   if (answers(kProperties)) outstanding_.reset();
   assembly_.clear();
   state_ = DiscoveryState::kReadingProperties;
-  want(kProperties, now + kXDomainShortDelay);
+  // The first time there is somebody who waits for it.
+  want(kProperties, properties_ ? now + kXDomainShortDelay : now);
 }
 
 void XDomainRequester::handle_sign_of_life(Instant now) {
   if (state_ == DiscoveryState::kFailed && failure_ == DiscoveryFailure::kNoAnswer) start(now);
 }
 
+void XDomainRequester::handle_peer_begins(Instant now) {
+  handle_sign_of_life(now);
+  if (state_ != DiscoveryState::kAskingUuid) return;
+  // Once: two hosts that begin at the same time see each other's questions before the answers.
+  if (outstanding_ && std::exchange(hurried_, true)) return;
+  outstanding_.reset();
+  want(kUuid, now);
+}
+
 void XDomainRequester::handle_timeout(Instant now) {
   if (!outstanding_ || now < deadline_) return;
   ++stats_.timeouts;
+  hurried_ = false;
   try_again(*outstanding_, now, DiscoveryFailure::kNoAnswer);
 }
 
@@ -223,7 +235,7 @@ bool XDomainRequester::poll_transmit(Instant now, wire::tb::XDomainMessage& out,
   }
   if (!next) return false;
   outstanding_ = next;
-  deadline_ = now + kXDomainTimeout;
+  deadline_ = now + xdomain_timeout(tasks_[*next].failures);
   out = ask(*next);
   sequence = static_cast<uint8_t>(tasks_[*next].failures % 4);
   return true;
@@ -243,6 +255,10 @@ Instant XDomainRequester::poll_timeout() const {
     if (task.wanted) next = std::min(next, task.due);
   }
   return next;
+}
+
+Duration xdomain_timeout(uint32_t failures) noexcept {
+  return std::min(kXDomainFirstTimeout * (int64_t{1} << std::min(failures, 16u)), kXDomainTimeout);
 }
 
 const char* discovery_state_name(DiscoveryState state) noexcept {

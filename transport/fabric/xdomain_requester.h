@@ -24,7 +24,10 @@
 
 namespace tbt::fabric {
 
-inline constexpr Duration kXDomainTimeout = Duration::from_s(1);
+// For an answer: short at first, because a host that has just come up loses what was sent before;
+// doubled with each repetition.
+inline constexpr Duration kXDomainFirstTimeout = Duration::from_ms(50);
+inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
 inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
 inline constexpr Duration kXDomainShortDelay = Duration::from_ms(100);  // before reading changes
 inline constexpr uint32_t kXDomainRetries = 10;
@@ -66,6 +69,9 @@ class XDomainRequester {
   void handle_peer_changed(Instant now, const wire::tb::Uuid& source);
   // The peer asks us something: after a failure that is a reason to try again.
   void handle_sign_of_life(Instant now);
+  // The peer asks who we are, so it has just begun: what we asked it before may not have reached
+  // it.
+  void handle_peer_begins(Instant now);
   void handle_timeout(Instant now);
 
   bool poll_transmit(Instant now, wire::tb::XDomainMessage& out, uint8_t& sequence);
@@ -108,6 +114,7 @@ class XDomainRequester {
   std::optional<Question> outstanding_;
   Instant deadline_ = Instant::never();
   bool announce_again_ = false;
+  bool hurried_ = false;  // the outstanding question was asked again before its time
   std::optional<wire::tb::Uuid> peer_;
   std::optional<wire::tb::PropertyDirectory> properties_;
   uint32_t generation_ = 0;
@@ -115,6 +122,9 @@ class XDomainRequester {
   std::deque<DiscoveryEvent> events_;
   RequesterStats stats_;
 };
+
+// How long the answer to a question is waited for that has failed so often.
+Duration xdomain_timeout(uint32_t failures) noexcept;
 
 const char* discovery_state_name(DiscoveryState state) noexcept;
 const char* discovery_failure_name(DiscoveryFailure failure) noexcept;

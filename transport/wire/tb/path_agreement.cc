@@ -24,22 +24,24 @@ uint32_t type_of(const PathWithdrawn& /*m*/) { return kTypeWithdrawn; }
 
 bool is_request(uint32_t type) { return type == kTypeRequest || type == kTypeWithdraw; }
 
+bool legal(const PathEpoch& m) { return m.incarnation != 0; }
 bool legal(const PathOffer& m) {
-  return m.incarnation != 0 && m.rail < kPathRailsMax && m.hop_id >= kPathHopIdMin &&
+  return legal(m.epoch) && m.rail < kPathRailsMax && m.hop_id >= kPathHopIdMin &&
          m.hop_id <= kPathHopIdMax && m.ring_entries >= kPathRingEntriesMin;
 }
 bool legal(const PathRequest& m) { return legal(m.offer); }
-bool legal(const PathResponse& m) { return m.answered != 0 && legal(m.offer); }
+bool legal(const PathResponse& m) { return legal(m.answered) && legal(m.offer); }
 bool legal(const PathRefusal& /*m*/) { return true; }
-bool legal(const PathWithdraw& m) { return m.incarnation != 0; }
-bool legal(const PathWithdrawn& m) { return m.answered != 0; }
+bool legal(const PathWithdraw& m) { return legal(m.epoch); }
+bool legal(const PathWithdrawn& m) { return legal(m.answered); }
 
-void put64(Body& b, uint64_t value) {
-  b.push(static_cast<uint32_t>(value >> 32));
-  b.push(static_cast<uint32_t>(value));
+void put(Body& b, const PathEpoch& m) {
+  b.push(static_cast<uint32_t>(m.incarnation >> 32));
+  b.push(static_cast<uint32_t>(m.incarnation));
+  b.push(m.generation);
 }
 void put(Body& b, const PathOffer& m) {
-  put64(b, m.incarnation);
+  put(b, m.epoch);
   b.push(m.rail);
   b.push(m.hop_id);
   b.push(m.ring_entries);
@@ -47,19 +49,21 @@ void put(Body& b, const PathOffer& m) {
 }
 void put(Body& b, const PathRequest& m) { put(b, m.offer); }
 void put(Body& b, const PathResponse& m) {
-  put64(b, m.answered);
+  put(b, m.answered);
   put(b, m.offer);
 }
 void put(Body& b, const PathRefusal& m) { b.push(m.code); }
-void put(Body& b, const PathWithdraw& m) { put64(b, m.incarnation); }
-void put(Body& b, const PathWithdrawn& m) { put64(b, m.answered); }
+void put(Body& b, const PathWithdraw& m) { put(b, m.epoch); }
+void put(Body& b, const PathWithdrawn& m) { put(b, m.answered); }
 
-uint64_t take64(DwordReader& r) {
+bool get(DwordReader& r, PathEpoch& m) {
   const uint64_t high = r.take();
-  return high << 32 | r.take();
+  m.incarnation = high << 32 | r.take();
+  m.generation = r.take();
+  return true;
 }
 bool get(DwordReader& r, PathOffer& m) {
-  m.incarnation = take64(r);
+  get(r, m.epoch);
   const uint32_t rail = r.take(), hop_id = r.take(), entries = r.take();
   m.rail = static_cast<uint8_t>(rail);
   m.hop_id = static_cast<uint16_t>(hop_id);
@@ -68,22 +72,13 @@ bool get(DwordReader& r, PathOffer& m) {
   return rail < kPathRailsMax && hop_id <= kPathHopIdMax && entries <= kPathRingEntriesMax;
 }
 bool get(DwordReader& r, PathRequest& m) { return get(r, m.offer); }
-bool get(DwordReader& r, PathResponse& m) {
-  m.answered = take64(r);
-  return get(r, m.offer);
-}
+bool get(DwordReader& r, PathResponse& m) { return get(r, m.answered) && get(r, m.offer); }
 bool get(DwordReader& r, PathRefusal& m) {
   m.code = r.take();
   return true;
 }
-bool get(DwordReader& r, PathWithdraw& m) {
-  m.incarnation = take64(r);
-  return true;
-}
-bool get(DwordReader& r, PathWithdrawn& m) {
-  m.answered = take64(r);
-  return true;
-}
+bool get(DwordReader& r, PathWithdraw& m) { return get(r, m.epoch); }
+bool get(DwordReader& r, PathWithdrawn& m) { return get(r, m.answered); }
 
 template <typename T>
 XDomainError decode_as(DwordReader& r, PathMessage& message, T content, PathMessage& out) {
@@ -158,8 +153,6 @@ const char* path_refusal_name(uint32_t code) noexcept {
       return "wrong host";
     case kPathBadHopId:
       return "bad hop id";
-    case kPathNoService:
-      return "no service";
     default:
       return "unknown reason";
   }

@@ -23,10 +23,17 @@ enum PathFeature : uint32_t {
   kPathFeatureE2e = 1u << 0,  // this end's rings use the hardware's end-to-end credits
 };
 
+// Which of a host's ends of this cable is meant, of all that there ever were.
+struct PathEpoch {
+  uint64_t incarnation = 1;  // of the host's daemon: random, not 0
+  uint32_t generation = 0;   // counts how often it has lost its end by itself, a pulled cable's say
+  friend bool operator==(const PathEpoch&, const PathEpoch&) = default;
+};
+
 // What a host says of its end. It says so only once frames that come by `hop_id` are taken.
 struct PathOffer {
-  uint64_t incarnation = 1;  // random, not 0: another one means that the host has begun anew
-  uint8_t rail = 0;          // the sender's number of this cable
+  PathEpoch epoch;
+  uint8_t rail = 0;  // the sender's number of this cable
   uint16_t hop_id = kPathHopIdMin;
   uint16_t ring_entries = kPathRingEntriesMin;  // of its receive ring
   uint32_t features = 0;                        // PathFeature; unknown bits are ignored
@@ -38,7 +45,7 @@ struct PathRequest {
   friend bool operator==(const PathRequest&, const PathRequest&) = default;
 };
 struct PathResponse {
-  uint64_t answered = 1;  // the incarnation that asked
+  PathEpoch answered;  // of the request
   PathOffer offer;
   friend bool operator==(const PathResponse&, const PathResponse&) = default;
 };
@@ -49,7 +56,6 @@ enum PathRefusalCode : uint32_t {
   kPathUnknownVersion = 2,  // of the request; the refusal says which one is spoken
   kPathWrongHost = 3,       // the destination, or the source, is somebody else
   kPathBadHopId = 4,        // no frame can leave by the offered HopID
-  kPathNoService = 5,       // no frames are exchanged with this peer
 };
 // The answer to a request that is not granted.
 struct PathRefusal {
@@ -59,12 +65,12 @@ struct PathRefusal {
 
 // From now on the sender takes no more frames.
 struct PathWithdraw {
-  uint64_t incarnation = 1;
+  PathEpoch epoch;
   friend bool operator==(const PathWithdraw&, const PathWithdraw&) = default;
 };
 // Its answer, whether or not there was anything to withdraw.
 struct PathWithdrawn {
-  uint64_t answered = 1;
+  PathEpoch answered;
   friend bool operator==(const PathWithdrawn&, const PathWithdrawn&) = default;
 };
 

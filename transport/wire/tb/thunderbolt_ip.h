@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string_view>
 #include <variant>
 
 #include "wire/tb/uuid.h"
@@ -13,7 +14,11 @@
 namespace tbt::wire::tb {
 
 inline constexpr uint32_t kThunderboltIpVersion = 1;
-inline constexpr uint16_t kHopIdMax = 0x7ff;  // 11 bits in path entries
+// The service by which a host offers it: protocol id, version and revision are 1.
+inline constexpr std::string_view kThunderboltIpServiceKey = "network";
+inline constexpr Uuid kThunderboltIpServiceUuid = uuid("c66189ca-1cce-4195-bdb8-49592e5f5a4f");
+inline constexpr uint32_t kThunderboltIpSettings = 1u << 1 | 1u << 2;  // fragment ids, 64K packets
+inline constexpr uint16_t kHopIdMax = 0x7ff;                           // 11 bits in path entries
 
 struct IpLogin {
   uint32_t version = kThunderboltIpVersion;

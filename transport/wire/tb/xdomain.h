@@ -113,7 +113,7 @@ enum class XDomainError : uint8_t {
   kUnknownType,    // a request of this kind is to be answered with kNotSupported
   kBadLength,
   kBadField,
-  kWrongKind,  // a response in the PDF of requests, or the other way round
+  kWrongKind,       // a response in the PDF of requests, or the other way round
   kUnknownVersion,  // of a protocol that names one; never to be guessed
 };
 

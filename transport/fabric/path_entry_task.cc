@@ -1,0 +1,89 @@
+#include "fabric/path_entry_task.h"
+
+#include <algorithm>
+
+#include "fabric/router_regs.h"
+#include "fabric/router_setup.h"
+
+namespace tbt::fabric {
+
+using wire::tb::ConfigSpace;
+
+uint16_t PathEntryTask::offset() const noexcept {
+  return static_cast<uint16_t>(2 * ingress_.hop_id);
+}
+
+ConfigAccess PathEntryTask::write() const {
+  return config_write(ConfigSpace::kPath, ingress_.adapter, offset(), words_);
+}
+
+ConfigAccess PathEntryTask::access(Instant now) {
+  switch (step_) {
+    case Step::kRead:
+    case Step::kPending:
+      return config_read(ConfigSpace::kPath, ingress_.adapter, offset(), 2);
+    case Step::kDisable:
+      limit_ = now + kPathPendingLimit;
+      return write();
+    case Step::kClear:
+    case Step::kEnable:
+      break;
+  }
+  return write();
+}
+
+void PathEntryTask::take(Instant now, const ConfigResult& result) {
+  if (failed(result, "a path entry")) return;
+  switch (step_) {
+    case Step::kRead:
+      std::ranges::copy(result.data.span(), words_);
+      if ((words_[0] & kPathEnable) == 0) return cleared();
+      words_[0] &= ~kPathEnable;
+      step_ = Step::kDisable;
+      return;
+    case Step::kDisable:
+      step_ = Step::kPending;
+      return;
+    case Step::kPending:
+      std::ranges::copy(result.data.span(), words_);
+      stuck_ = (words_[1] & kPathPending) != 0;
+      if (stuck_ && now < limit_) return wait_until(now + kConfigPollInterval);
+      take_flow_control_off();
+      step_ = Step::kClear;
+      return;
+    case Step::kClear:
+      return cleared();
+    case Step::kEnable:
+      return finish();
+  }
+}
+
+void PathEntryTask::take_flow_control_off() {
+  words_[1] &= ~(kPathEgressFlow | kPathEgressShared);
+  if (ingress_.lane) words_[1] &= ~(kPathIngressFlow | kPathIngressShared);
+}
+
+void PathEntryTask::cleared() {
+  if (!target_) return finish();
+  aim(*target_);
+  step_ = Step::kEnable;
+}
+
+void PathEntryTask::aim(const PathTarget& target) {
+  uint32_t to = with_bits(words_[0], 10, 0, target.next_hop_id);
+  to = with_bits(to, 16, 11, target.egress_adapter);
+  to = with_bits(to, 24, 24, 0);  // no power management packets
+  uint32_t how = with_bits(words_[1], 3, 0, kPathWeight);
+  how = with_bits(how, 10, 8, kPathPriority);
+  how = with_bits(how, 11, 11, 0);  // do not drop
+  how = with_bits(how, 23, 12, 0);  // no counter
+  how = (how | kPathEgressFlow) & ~kPathEgressShared;
+  if (ingress_.lane) {
+    to = with_bits(to, 23, 17, target.credits);
+    how = (how | kPathIngressFlow) & ~kPathIngressShared;
+  }
+  words_[0] = to | kPathEnable;
+  words_[1] = how;
+}
+
+}  // namespace tbt::fabric

@@ -1,0 +1,130 @@
+// Port: one USB4 port of the router, which is one rail. It follows its link, discovers the host at
+// the other end, agrees with it on a path, and keeps the two path entries in step with that.
+//
+// The path is not driven by events but by comparing what should be with what is: after each input
+// plan() starts the one next piece of work, if none is going on. So an unplug in the middle of
+// opening is only another state of affairs.
+//
+//   receive entry is open   while the negotiator has made an offer, or is to make one
+//   transmit entry is open  while the negotiator has agreed
+//
+// Internal to the connection manager, which carries accesses, packets and events.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/time.h"
+#include "fabric/config_task.h"
+#include "fabric/connection_manager.h"
+#include "fabric/link_task.h"
+#include "fabric/path_entry_task.h"
+#include "fabric/path_negotiator.h"
+#include "fabric/router_status.h"
+#include "fabric/xdomain_peer.h"
+
+namespace tbt::fabric {
+
+class Port {
+ public:
+  // `status` holds what is known of the port by its adapters: numbers, limits, whether it is
+  // usable. Both references outlive the port.
+  Port(const ManagerConfig& config, const RouterStatus& router, const PortShape& shape,
+       PortStatus status);
+
+  void start(Instant now);
+  void shutdown(Instant now);
+  void handle_hot_plug(Instant now, bool unplug);
+  // The router says something about the link.
+  void handle_link_news(Instant now);
+  // Of the protocols that are ours.
+  void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
+  void handle_result(Instant now, const ConfigResult& result);
+  void handle_timeout(Instant now);
+
+  // Accesses: the caller posts one and gives the ticket back.
+  std::optional<ConfigAccess> poll_access(Instant now);
+  void posted(uint32_t ticket) noexcept { ticket_ = ticket; }
+  [[nodiscard]] uint32_t ticket() const noexcept { return ticket_; }
+  bool poll_transmit(Instant now, wire::tb::XDomainPacket& out);
+  bool poll_event(ManagerEvent& out);
+  [[nodiscard]] Instant poll_timeout() const;
+
+  [[nodiscard]] bool owns(uint8_t adapter) const noexcept {
+    return adapter == shape_.lane0 || (adapter == shape_.lane1 && adapter != 0);
+  }
+  [[nodiscard]] wire::tb::Route route() const noexcept { return {shape_.lane0}; }
+  [[nodiscard]] const PortStatus& status() const noexcept { return status_; }
+  // After shutdown(): nothing is left to do.
+  [[nodiscard]] bool closed() const noexcept;
+
+ private:
+  enum class Work : uint8_t {
+    kSweep,
+    kLink,
+    kProbe,
+    kClStates,
+    kClearEntry,  // of somebody who was here before
+    kOpenReceive,
+    kOpenTransmit,
+    kCloseTransmit,
+    kCloseReceive,
+  };
+  struct Job {
+    Work work;
+    std::unique_ptr<ConfigTask> task;
+  };
+
+  // port.cc: the link, the peer, the path as the world sees it
+  void update(Instant now);
+  void take_reading(Instant now, const LaneReading& reading);
+  void lose_link(PortState state, const char* why);
+  void lose_peer(const char* why);
+  void take_discovery(Instant now);
+  void discovery_failed();
+  void read_peer(Instant now);
+  void follow_service(Instant now);
+  void follow_agreement();
+  void path_up();
+  void path_down(const std::string& why);
+  void trouble(std::string what);
+
+  // port_work.cc: accesses to the router
+  void plan();
+  void add(Work work, std::unique_ptr<ConfigTask> task);
+  void finished(Instant now, Job job);
+  void swept(const PathSweep& sweep);
+  void opened_receive(Instant now, const ConfigTask& task);
+  void opened_transmit(Instant now, const ConfigTask& task);
+  void closed_entry(const ConfigTask& task, const char* which);
+  [[nodiscard]] PathIngress receive_entry() const;
+  [[nodiscard]] PathIngress transmit_entry() const;
+  [[nodiscard]] uint16_t ring() const { return static_cast<uint16_t>(status_.port + 1); }
+  [[nodiscard]] std::vector<uint32_t> property_block() const;
+
+  const ManagerConfig& config_;
+  const RouterStatus& router_;
+  const PortShape shape_;
+  PortStatus status_;
+  XDomainPeer xdomain_;
+  PathNegotiator negotiator_;
+  uint32_t generation_ = 0;  // of our epoch
+  bool link_up_ = false;
+  bool relink_ = false;    // the link is to be looked at (again)
+  bool probed_ = false;    // since the link is up
+  bool reported_ = false;  // of the negotiator's last trouble
+  bool broken_ = false;    // the router does not take our entries; until the link changes
+  bool closing_ = false;
+  bool receive_open_ = false, transmit_open_ = false;
+  std::deque<Job> jobs_;
+  uint32_t ticket_ = 0;  // of the access that is outstanding; 0: none
+  std::deque<ManagerEvent> events_;
+};
+
+// The first HopID that is ours to use up to both limits; 0 if there is none.
+uint16_t first_hop_id(uint16_t limit, uint16_t peer_limit) noexcept;
+
+}  // namespace tbt::fabric
