@@ -17,7 +17,7 @@ namespace tbt::rail {
 namespace {
 
 constexpr uint64_t kMagic = 0x31'6d'65'6d'74'62'74'21;  // "!tbtmem1"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kPage = 4096;
 
 constexpr size_t round_up(size_t n, size_t to) noexcept { return (n + to - 1) / to * to; }
@@ -28,7 +28,8 @@ bool is_valid(const HostConfig& config) noexcept {
          config.rx_buffers > config.ring_entries && config.rx_buffers <= 32768;
 }
 
-size_t rails_offset() noexcept { return round_up(sizeof(HostHeader), kPage); }
+size_t control_offset() noexcept { return round_up(sizeof(HostHeader), kPage); }
+size_t rails_offset() noexcept { return control_offset() + kControlBytes; }
 
 size_t directory_offset(const HostConfig& config, const RailGeometry& geometry) noexcept {
   return rails_offset() + geometry.bytes * (config.cables + 1);
@@ -178,6 +179,8 @@ RailState& RailMemory::rail(HostMemory& memory, uint32_t rail) noexcept {
   const size_t offset = rails_offset() + memory.layout_->geometry.bytes * rail;
   return *reinterpret_cast<RailState*>(memory.base() + offset);
 }
+
+uint64_t RailMemory::control_offset() noexcept { return rail::control_offset(); }
 
 uint64_t RailMemory::dma_offset(HostMemory& memory, uint32_t rail) noexcept {
   const auto* state = reinterpret_cast<const std::byte*>(&RailMemory::rail(memory, rail));

@@ -1,5 +1,5 @@
 // HostMemory: the one shared, DMA-able memory of a host (a sealed memfd made by its daemon), mapped
-// by every attached process. It holds, in this order: a header, the slot table, one SharedRailState
+// by every attached process. It holds, in this order: a header, the slot table, the memory of ring 0, one SharedRailState
 // per rail (rings, buffers, inboxes, locks), and a directory page range that fabric/ fills (this
 // room does not look inside).
 //

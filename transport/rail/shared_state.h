@@ -22,6 +22,7 @@ namespace tbt::rail {
 
 inline constexpr uint32_t kNoBuffer = 0xffffffffu;
 inline constexpr uint32_t kCaptureEntries = 256;
+inline constexpr size_t kControlBytes = 3 * 4096;  // rings and buffers of ring 0 (control_ring.cc)
 
 // The state of a receive buffer, one atomic word each: the truth about who has it.
 //   free -> posted             holder of the receive lock (loopback: transmit lock)
@@ -138,6 +139,8 @@ class RailMemory {
   static HostHeader& header(HostMemory& memory) noexcept;
   static const RailGeometry& geometry(const HostMemory& memory) noexcept;
   static RailState& rail(HostMemory& memory, uint32_t rail) noexcept;
+  // Where ring 0 of the controller has its rings and buffers: kControlBytes.
+  static uint64_t control_offset() noexcept;
   // Where the rail's DMA area lies in the memory (nhi/pci_device.h: dma_map).
   static uint64_t dma_offset(HostMemory& memory, uint32_t rail) noexcept;
   static uint64_t dma_bytes(const HostMemory& memory) noexcept;

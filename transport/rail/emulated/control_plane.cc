@@ -57,7 +57,7 @@ class ControlPlane::Turn {
     fabric.control_lock.unlock();
     for (uint32_t h = 0; h < fabric.hosts; ++h) {
       if ((plane_.fabric_.nhis[h].ring0_raise.exchange(0) & 1) != 0) {
-        raise_interrupt(plane_.hosts_[h], fabric.hop_count);
+        raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
       }
     }
   }

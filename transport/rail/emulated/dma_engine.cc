@@ -33,7 +33,7 @@ bool is_on(const Register& reg, uint32_t bits) noexcept {
 // ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
 // The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
 // status is read.
-void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
+void raise_interrupt(const HostView& host, uint32_t bit, Wakes wakes) noexcept {
   NhiSilicon& nhi = *host.nhi;
   const uint32_t mask = 1u << (bit % 32);
   const bool auto_clear = is_on(nhi.dma_misc, nhi::kDmaMiscAutoClear);
@@ -45,6 +45,8 @@ void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
   nhi.interrupts.fetch_add(1, std::memory_order_relaxed);
   if (host.guest != nullptr) {
     host.guest->fire(nhi.vectors[bit / 8].load(std::memory_order_relaxed) >> bit % 8 * 4 & 0xf);
+  } else if (wakes == Wakes::kDaemon) {
+    if (host.interrupt_fd >= 0) sys::signal_eventfd(host.interrupt_fd);
   } else if (host.memory != nullptr) {
     host.memory->wake_for_interrupt();
   }

@@ -52,7 +52,9 @@ inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes)
   return found;
 }
 // Sets a bit of the interrupt status, and fires if it is enabled and was not set.
-void raise_interrupt(const HostView& host, uint32_t bit) noexcept;
+enum class Wakes : uint8_t { kWhoeverSleeps, kDaemon };
+void raise_interrupt(const HostView& host, uint32_t bit,
+                     Wakes wakes = Wakes::kWhoeverSleeps) noexcept;
 
 class DmaEngine {
  public:

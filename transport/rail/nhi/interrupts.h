@@ -1,9 +1,10 @@
-// Interrupt wiring that every ring of a controller needs, data or control. Only the owner of the
-// controller (the daemon) calls these.
+// Interrupts of a controller's rings, data or control. Wiring is for the owner of the controller
+// (the daemon); a RingInterrupt may be used by any process of the host.
 #pragma once
 
 #include <cstdint>
 
+#include "rail/host_memory.h"
 #include "rail/nhi/pci_device.h"
 #include "rail/nhi/quirks.h"
 
@@ -18,5 +19,30 @@ uint32_t vector_count(const PciDevice& device) noexcept;
 // Sends the interrupt of a ring to a vector, at once: no throttling. `bit` counts as in the
 // interrupt mask: TX ring h is h, RX ring h is hop_count + h.
 void wire_vector(PciDevice& device, const Quirks& quirks, uint32_t bit, uint32_t vector) noexcept;
+
+// Rings of the controller, ring 0 among them.
+uint32_t hop_count(PciDevice& device) noexcept;
+
+// The interrupt of one ring.
+class RingInterrupt {
+ public:
+  // `bit` as above. Everything outlives it.
+  RingInterrupt(HostMemory& memory, PciDevice& device, const Quirks& quirks, uint32_t bit,
+                uint32_t hop_count) noexcept
+      : memory_(memory), device_(device), quirks_(quirks), bit_(bit), hop_count_(hop_count) {}
+
+  // Fires from now on, once. Look at the ring afterwards: what came before is seen there.
+  void enable() noexcept;
+  void disable() noexcept;
+  // Whether the ring's status bit was set; it is not any more.
+  bool take_status() noexcept;
+
+ private:
+  HostMemory& memory_;
+  PciDevice& device_;
+  const Quirks& quirks_;
+  const uint32_t bit_;
+  const uint32_t hop_count_;
+};
 
 }  // namespace tbt::rail::nhi

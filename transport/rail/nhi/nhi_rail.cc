@@ -30,7 +30,8 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
       tx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.tx),
       rx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.rx),
       hop_(rail + quirks_.first_data_ring()),
-      hop_count_(std::min(device.read32(kRegCapabilities) & 0x3ff, kHopsMax)) {
+      hop_count_(hop_count(device)),
+      interrupt_(memory, device, quirks_, hop_count_ + hop_, hop_count_) {
   capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true};
 }
 
@@ -266,7 +267,7 @@ void NhiRail::reclaim(SlotId dead) noexcept {
 void NhiRail::stop_polling(SlotId slot) noexcept {
   const uint64_t bit = uint64_t{1} << slot;
   if (state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst) != bit) return;
-  enable_interrupt();
+  interrupt_.enable();
   sys::full_barrier();
   if (rx_.ready()) memory_.wake_for_interrupt();
 }
@@ -275,7 +276,7 @@ bool NhiRail::arm() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
   polling_ = false;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
-  if ((before & ~bit) == 0) enable_interrupt();
+  if ((before & ~bit) == 0) interrupt_.enable();
   sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way
                         // round
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
@@ -288,7 +289,7 @@ bool NhiRail::arm() noexcept {
 // The first process to poll again finds out what woke the host: the interrupt, or some watchdog.
 void NhiRail::disarm() noexcept {
   if (!disable_interrupt()) return;
-  if (take_interrupt_status()) {
+  if (interrupt_.take_status()) {
     state_.shared.interrupts.fetch_add(1, std::memory_order_relaxed);
   } else if (rx_.ready()) {
     state_.shared.stranded.fetch_add(1, std::memory_order_relaxed);
@@ -300,47 +301,8 @@ bool NhiRail::disable_interrupt() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
   polling_ = true;
   if (state_.shared.pollers.fetch_or(bit, std::memory_order_seq_cst) != 0) return false;
-  const uint32_t at = rx_bit();
-  device_.write32(kRegInterruptMaskClear + at / 32 * 4, 1u << (at % 32));
+  interrupt_.disable();
   return true;
-}
-
-// The order matters: clear what is pending, unmask, clear again, then (in arm) look at the ring.
-// A frame that lands before the last clearing is seen there, a later one fires. The first clearing
-// only saves interrupts. Without the second, the bit of a frame that somebody has already taken
-// could be set just before the unmasking: nothing fires for it, it is never cleared, and so nothing
-// fires for any frame after it.
-void NhiRail::enable_interrupt() noexcept {
-  take_interrupt_status();
-  HostHeader& header = RailMemory::header(memory_);
-  const uint32_t at = rx_bit();
-  const uint32_t offset = kRegInterruptMask + at / 32 * 4;
-  static_cast<void>(
-      header.interrupt_lock.lock());  // one register for several rings; nothing to repair
-  device_.write32(offset, device_.read32(offset) | 1u << (at % 32));
-  header.interrupt_lock.unlock();
-  take_interrupt_status();
-}
-
-// Where reading clears, it does so for all rings at once, and no ring fires again before all of the
-// registers were read: what was seen for the others is put down in shared memory. Elsewhere the bit
-// is cleared by writing it back.
-bool NhiRail::take_interrupt_status() noexcept {
-  const uint32_t at = rx_bit();
-  const uint32_t bit = 1u << (at % 32);
-  auto& seen = RailMemory::header(memory_).interrupt_status;
-  if (quirks_.interrupt_clear == InterruptClear::kByWriting) {
-    const uint32_t status = device_.read32(kRegNotify + at / 32 * 4);
-    if (status == kDeviceGone || (status & bit) == 0) return false;
-    device_.write32(kRegInterruptClear + at / 32 * 4, bit);
-    return true;
-  }
-  for (uint32_t i = 0; i * 32 < 3 * hop_count_; ++i) {
-    const uint32_t status = device_.read32(kRegNotify + i * 4);
-    if (status == kDeviceGone) return false;
-    if (status != 0) seen[i].fetch_or(status, std::memory_order_relaxed);
-  }
-  return (seen[at / 32].fetch_and(~bit, std::memory_order_relaxed) & bit) != 0;
 }
 
 }  // namespace tbt::rail::nhi

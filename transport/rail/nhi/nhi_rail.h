@@ -11,6 +11,7 @@
 // arming leaves the others to their time-outs until it dies or its rail is closed.
 #pragma once
 
+#include "rail/nhi/interrupts.h"
 #include "rail/nhi/pci_device.h"
 #include "rail/nhi/quirks.h"
 #include "rail/nhi/ring.h"
@@ -58,11 +59,9 @@ class NhiRail final : public SharedRail {
   void program_tx_ring(uint64_t iova) noexcept;
   void program_rx_ring(uint64_t iova) noexcept;
   void wire_interrupt() noexcept;
-  void enable_interrupt() noexcept;
   bool disable_interrupt() noexcept;
   void stop_polling(SlotId slot) noexcept;
   [[nodiscard]] uint32_t rx_bit() const noexcept { return hop_count_ + hop_; }
-  bool take_interrupt_status() noexcept;
 
   PciDevice& device_;
   const Quirks& quirks_;
@@ -70,6 +69,7 @@ class NhiRail final : public SharedRail {
   RxRing rx_;
   const uint32_t hop_;
   const uint32_t hop_count_;
+  RingInterrupt interrupt_;
   uint32_t reserved_ = 0;     // by tx_begin
   uint32_t lock_misses_ = 0;  // of the receive lock, in a row
   bool polling_ = false;      // our bit in `pollers`
