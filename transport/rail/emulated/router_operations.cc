@@ -39,7 +39,7 @@ void RouterModel::run_sideband(uint32_t number) noexcept {
   PortSilicon& port = s_.ports[number];
   const uint32_t request = port.lane0[kPortCs1];
   if ((request & kSidebandPending) == 0) return;
-  uint32_t answer = request & ~kSidebandPending;
+  uint32_t answer = request & ~(kSidebandPending | kSidebandNoResponse | kSidebandResultCode);
   const auto data = std::span(port.lane0).subspan<kPortCs2, kPortDataDwords>();
   const bool write = (request & kSidebandWrite) != 0;
   if ((request >> kSidebandTargetShift & kSidebandTargetMask) != kSidebandRouter) {
