@@ -182,7 +182,7 @@ void RouterModel::handle_cable(uint32_t port, uint8_t pdf, std::span<const std::
 // ---- the router as a whole
 
 void RouterModel::reset(RouterOutput& out) {
-  power_on(s_, s_.shape);
+  power_cycle(s_);
   out.retrain |= (1u << ports()) - 1;
 }
 

@@ -4,8 +4,8 @@
 // path leads.
 //
 // The measure of it is the Linux driver, 6.1 to 7.3, with its software connection manager; what is
-// known of that is in docs/rails/emulated.md. There are no adapters for PCIe, USB 3 or DisplayPort,
-// no counters and no clock: whatever takes hardware time is done at once.
+// known of that is in docs/rails/router_model.md. There are no adapters for PCIe, USB 3 or
+// DisplayPort, no counters and no clock: whatever takes hardware time is done at once.
 //
 // Pure and sans-IO. The caller holds the fabric's control lock, except for path(),
 // path_generation() and port_up(), which may be called at any time by anybody. Packets are not
@@ -34,8 +34,7 @@ struct RouterOutput {
   static constexpr size_t kPacketsMax = 2 * kRouterPortsMax;
   std::array<Packet, kPacketsMax> packets;
   size_t count = 0;
-  uint32_t retrain =
-      0;  // bit per port: what the port wants of its link may have changed; see train()
+  uint32_t retrain = 0;  // bit per port: what it wants of its link may have changed; see train()
 
   void clear() noexcept { count = 0, retrain = 0; }
   wire::tb::ControlFrame& add(uint32_t to) noexcept;
@@ -82,7 +81,7 @@ class RouterModel {
   void reset(RouterOutput& out);
   // News of the router to its manager, for tests: code and port of a Notification.
   void notify(uint8_t code, uint32_t port, RouterOutput& out);
-  // Somebody died in the middle of a call.
+  // Somebody died in the middle of a call. Afterwards every cable of the router is to be trained.
   void recover();
 
   // ---- what the fabric and the data plane need to know

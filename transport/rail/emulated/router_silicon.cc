@@ -74,6 +74,11 @@ void power_on(RouterSilicon& silicon, const RouterShape& shape) noexcept {
   TBT_ASSERT(shape.ports >= 1 && shape.ports <= kRouterPortsMax);
   TBT_ASSERT(shape.hop_count >= 1 && shape.hop_count <= kPathHopsMax);
   silicon.shape = shape;
+  power_cycle(silicon);
+}
+
+void power_cycle(RouterSilicon& silicon) noexcept {
+  const RouterShape& shape = silicon.shape;
   silicon.ports_up.store(0, std::memory_order_release);
   power_on_router(silicon, shape);
   power_on_adapter(silicon.nhi, shape, nhi_adapter(shape.ports), kTypeNhi, shape.hop_count - 1);

@@ -86,5 +86,7 @@ struct RouterSilicon {
 // All as it is when the power comes on, with every cable unplugged. The shape must be in its ranges
 // (asserted).
 void power_on(RouterSilicon& silicon, const RouterShape& shape) noexcept;
+// The same with the shape that it has, while the data plane looks on.
+void power_cycle(RouterSilicon& silicon) noexcept;
 
 }  // namespace tbt::rail::emulated
