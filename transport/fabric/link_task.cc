@@ -71,9 +71,13 @@ ConfigAccess LinkTask::access(Instant now) {
     case Step::kReset:
     case Step::kEndReset:
     case Step::kInterDomain:
+      return write(control);
+    case Step::kLock:
+      return config_read(ConfigSpace::kAdapter, shape_.lane0, kAdapterLocked, 1);
+    case Step::kUnlock:
       break;
   }
-  return write(control);
+  return write(kAdapterLocked);
 }
 
 void LinkTask::take(Instant now, const ConfigResult& result) {
@@ -100,6 +104,14 @@ void LinkTask::take(Instant now, const ConfigResult& result) {
       step_ = Step::kLane;
       return wait_until(now + kTrainingPoll);
     case Step::kInterDomain:
+      step_ = Step::kLock;
+      return;
+    case Step::kLock:
+      if ((result.word(0) & kAdapterLock) == 0) return finish();
+      word_ = result.word(0) & ~kAdapterLock;
+      step_ = Step::kUnlock;
+      return;
+    case Step::kUnlock:
       return finish();
   }
 }
@@ -129,7 +141,7 @@ void LinkTask::port(const ConfigResult& result) {
     word_ = word | kPortInterDomain;
     step_ = Step::kInterDomain;
   } else {
-    finish();
+    step_ = Step::kLock;
   }
 }
 

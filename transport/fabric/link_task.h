@@ -32,8 +32,9 @@ inline constexpr Duration kTrainingPoll = Duration::from_ms(10);
 inline constexpr Duration kTrainingLimit = Duration::from_s(2);
 
 // Reads the link until it is up or out, and makes it one between two hosts: lets the port report
-// what is plugged, marks it as leading to another domain, enables a lane that was disabled. A port
-// that another manager has set up for a router is reset, because nothing else ends that.
+// what is plugged, enables a lane that was disabled, marks it as leading to another domain, and
+// opens the lock that a new link comes up with. A port that another manager has set up for a router
+// is reset, because nothing else ends that.
 class LinkTask final : public ConfigTask {
  public:
   explicit LinkTask(const PortShape& shape) : shape_(shape) {}
@@ -53,6 +54,8 @@ class LinkTask final : public ConfigTask {
     kReset,
     kEndReset,
     kInterDomain,
+    kLock,
+    kUnlock,
   };
 
   void lane(Instant now, const ConfigResult& result);

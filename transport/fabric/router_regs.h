@@ -36,8 +36,10 @@ inline constexpr uint32_t kBufferMaxHi = 5;  // dwords of its answer: parameter 
 
 // ---- adapter space
 
-// 1: first capability 7:0. 2: type 23:0. 4: all buffers 29:20. 5: below.
+// 1: first capability 7:0. 2: type 23:0. 4: all buffers 29:20, and the lock. 5: below.
 inline constexpr uint32_t kAdapterLane = 1, kAdapterNhi = 2;
+inline constexpr uint16_t kAdapterLocked = 4;
+inline constexpr uint32_t kAdapterLock = 1u << 31;
 inline constexpr uint16_t kAdapterHops = 5;  // HopIDs: highest in 10:0, highest out 21:11
 inline constexpr uint32_t kHotPlugOff = 1u << 31;
 // Every capability begins with: next one 7:0, its number 15:8.
