@@ -21,9 +21,11 @@ constexpr size_t kAnswersMax = 8;  // a peer has one request outstanding, unless
 
 }  // namespace
 
-void PathNegotiator::start(const wire::tb::Uuid& peer, uint16_t out_hop_id_max) {
+void PathNegotiator::start(const wire::tb::Uuid& peer, const wire::tb::PathEpoch& mine,
+                           uint16_t out_hop_id_max) {
   stop();
   peer_ = peer;
+  epoch_ = mine;
   out_hop_id_max_ = out_hop_id_max;
   state_ = AgreementState::kPreparing;
   failure_.clear();
@@ -43,16 +45,17 @@ void PathNegotiator::stop() {
 void PathNegotiator::offer(Instant now, const wire::tb::PathOffer& mine) {
   TBT_ASSERT(preparing());
   mine_ = mine;
+  mine_->epoch = epoch_;
   state_ = AgreementState::kAsking;
   attempts_ = 0;
   ask_at(now);
 }
 
 void PathNegotiator::withdraw(Instant now) {
-  const std::optional<wire::tb::PathOffer> offered = mine_;
+  // Told even before an offer: the peer need not wait for one then.
+  const bool told = state_ != AgreementState::kIdle && state_ != AgreementState::kWithdrawn;
   stop();
-  // Without an offer the peer has nothing to stop.
-  if (offered) withdrawal_ = Withdrawal{peer_, offered->epoch, 0, now};
+  if (told) withdrawal_ = Withdrawal{peer_, epoch_, 0, now};
 }
 
 void PathNegotiator::ask_at(Instant time) {

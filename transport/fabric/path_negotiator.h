@@ -54,11 +54,11 @@ class PathNegotiator {
  public:
   PathNegotiator(const wire::tb::Uuid& self, wire::tb::Route route) : self_(self), route_(route) {}
 
-  // The peer has our service; frames can leave by HopIDs up to `out_hop_id_max`.
-  void start(const wire::tb::Uuid& peer, uint16_t out_hop_id_max);
+  // The peer has our service; frames can leave by HopIDs up to `out_hop_id_max`. `mine` is new.
+  void start(const wire::tb::Uuid& peer, const wire::tb::PathEpoch& mine, uint16_t out_hop_id_max);
   // The cable is out, or the peer has no service (any more).
   void stop();
-  // Frames are taken now. Only while preparing() is true.
+  // Frames are taken now. Only while preparing() is true. The epoch in it is not looked at.
   void offer(Instant now, const wire::tb::PathOffer& mine);
   // Frames are not taken any more by our own will: tells the peer, then is idle.
   void withdraw(Instant now);
@@ -111,6 +111,7 @@ class PathNegotiator {
   wire::tb::Route route_;
   AgreementState state_ = AgreementState::kIdle;
   wire::tb::Uuid peer_;
+  wire::tb::PathEpoch epoch_;
   uint16_t out_hop_id_max_ = 0;
   std::optional<wire::tb::PathOffer> mine_;
   std::optional<wire::tb::PathOffer> agreed_;

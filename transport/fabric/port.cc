@@ -148,7 +148,7 @@ void Port::take_reading(Instant now, const LaneReading& reading) {
   if (!link_up_) {
     link_up_ = true;
     probed_ = broken_ = false;
-    status_.trouble.clear();
+    if (status_.usable) status_.trouble.clear();
     xdomain_.link_up(now);
   }
   if (status_.state != PortState::kForeign) status_.state = PortState::kUp;
@@ -249,7 +249,7 @@ void Port::follow_service(Instant now) {
   if (!running && !closing_ && !broken_) {
     ++generation_;
     reported_ = false;
-    negotiator_.start(peer.uuid, status_.max_out_hop_id);
+    negotiator_.start(peer.uuid, {config_.incarnation, generation_}, status_.max_out_hop_id);
     return;
   }
   if (!status_.path) return;

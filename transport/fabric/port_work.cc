@@ -112,7 +112,6 @@ void Port::opened_receive(Instant now, const ConfigTask& task) {
   // Otherwise it has come to nothing in the meantime, and plan() closes it.
   if (!negotiator_.preparing()) return;
   wire::tb::PathOffer mine;
-  mine.epoch = {config_.incarnation, generation_};
   mine.rail = static_cast<uint8_t>(status_.port);
   mine.hop_id = receive_entry().hop_id;
   mine.ring_entries = config_.ring_entries;
