@@ -223,7 +223,7 @@ TEST(ConnectionManagerFault, LossDelaysButDoesNotDeceive) {
 // Everything that can happen to a cable and its hosts, in any order and at any time. Whatever the
 // managers say of a path must be so, and when it is over all must be well within seconds.
 TEST(ConnectionManagerFault, RandomStoriesEndWell) {
-  for (uint64_t seed = 1; seed <= 400; ++seed) {
+  for (uint64_t seed = 1; seed <= 500; ++seed) {
     Rng rng(seed);
     ManagerWorld world(seed, 2);
     world.plug_all();

@@ -98,7 +98,10 @@ void Port::handle_link_news(Instant now) {
 }
 
 void Port::handle_packet(Instant now, const wire::tb::XDomainPacket& packet) {
+  // Nothing comes over a link that is out: we have missed that it was plugged.
+  if (!link_up_) relink_ = true;
   if (packet.protocol == wire::tb::kPathProtocol) {
+    xdomain_.handle_sign_of_life(now);
     if (link_up_ || closing_) negotiator_.handle_packet(now, packet);
   } else {
     xdomain_.handle_packet(now, packet);

@@ -37,6 +37,8 @@ class XDomainPeer {
   void set_properties(Instant now, std::vector<uint32_t> block);
 
   void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
+  // The peer speaks another protocol than this one.
+  void handle_sign_of_life(Instant now) { requester_.handle_sign_of_life(now); }
   void handle_timeout(Instant now) { requester_.handle_timeout(now); }
 
   bool poll_transmit(Instant now, wire::tb::XDomainPacket& out);
