@@ -178,6 +178,7 @@ Parts make_parts(const UpOptions& o, const fabric::FabricFile& file) {
   config.hop_count = o.hops;
   config.intel = o.nhi == "intel";
   config.seed = o.seed;
+  config.fixed_paths = false;  // the daemons find each other
   config.cables = file.cables;
   config.params.resize(file.cables.size());
   for (auto& params : config.params) fabric::apply_settings(settings, params);

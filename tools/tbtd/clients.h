@@ -21,7 +21,7 @@ inline constexpr Duration kPendingFor = Duration::from_s(10);
 
 struct Answer {
   std::string text;
-  std::vector<int> fds{};                  // not owned
+  std::vector<int> fds{};                 // not owned
   rail::SlotId attached = rail::kNoSlot;  // the slot that the connection holds from now on
   bool close = false;
 };

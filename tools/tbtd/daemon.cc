@@ -28,15 +28,10 @@ enum Tag : uint64_t { kInterrupt, kTimer, kSignal };
 static_assert(kSignal < Clients::kFirstTag);
 
 constexpr int kBacklog = 64;
-constexpr uint32_t kIdealGbps = 80;
 constexpr uint64_t kGiga = 1000000000;
 // While frames of other processes keep coming, the daemon does not wait for a moment without any.
 constexpr int kIdleTries = 3;
 constexpr Duration kBusyNap = Duration::from_ms(1);
-
-uint32_t speed_of(const rail::emulated::CableParams& params) {
-  return params.rate_bps == 0 ? kIdealGbps : static_cast<uint32_t>(params.rate_bps / kGiga);
-}
 
 uint64_t draw_incarnation() {
   uint64_t value = 0;
@@ -86,8 +81,10 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options,
   if (!host) return host.error();
   daemon->host_ = std::move(host).value();
   if (const Status s = daemon->bring_up(); !s) return s;
-  daemon->make_agent(options);
+  const uint64_t incarnation = draw_incarnation();
+  daemon->make_agent(options, incarnation);
   if (const Status s = daemon->open_loop(options); !s) return s;
+  if (const Status s = daemon->start_controller(options, incarnation); !s) return s;
   return daemon;
 }
 
@@ -102,24 +99,43 @@ Status Daemon::bring_up() {
   return fabric::open_rails(*host_);
 }
 
-void Daemon::make_agent(const DaemonOptions& options) {
+void Daemon::make_agent(const DaemonOptions& options, uint64_t incarnation) {
   fabric::AgentConfig config;
   config.fabric_name = options.fabric;
   config.host_name = "host" + std::to_string(options.host);
   config.host_index = options.host;
-  config.incarnation = draw_incarnation();
+  config.incarnation = incarnation;
   config.vendor_id = options.vendor_id;
   config.device_id = options.device_id;
   for (uint32_t k = 0; k < host_->memory->cables(); k++) {
     const uint32_t number = host_->silicon->cable_of(options.host, k);
-    const auto params = host_->silicon->params(number);
-    config.cables.push_back({static_cast<uint8_t>(number), params.plugged, speed_of(params)});
+    config.cables.push_back({static_cast<uint8_t>(number), /*plugged=*/false, 0});
   }
   agent_ = std::make_unique<fabric::HostAgent>(config, sys::monotonic_now());
   pump_ = std::make_unique<RailPump>(
       *host_, [this](uint32_t cable, uint32_t tag, std::span<const std::byte> message) {
         agent_->handle_message(sys::monotonic_now(), cable, tag, message);
       });
+}
+
+// A cable counts as plugged while its path is up: what is behind it is the controller's affair.
+Status Daemon::start_controller(const DaemonOptions& options, uint64_t incarnation) {
+  fabric::ManagerConfig config;
+  config.host_name = "host" + std::to_string(options.host);
+  config.incarnation = incarnation;
+  config.ring_pairs = host_->memory->cables() + 1;
+  config.ring_entries = static_cast<uint16_t>(host_->memory->config().ring_entries);
+  config.service.settings = wire::tb::kTbtSettingE2e;
+  Controller::Hooks hooks;
+  hooks.link = [this](uint32_t cable, bool open, uint32_t speed_gbps) {
+    agent_->handle_link(sys::monotonic_now(), cable, open, speed_gbps);
+  };
+  hooks.log = [](bool warning, const std::string& text) {
+    spdlog::log(warning ? spdlog::level::warn : spdlog::level::info, "{}", text);
+  };
+  controller_ = std::make_unique<Controller>(*host_->memory, *host_->device, std::move(config),
+                                             std::move(hooks));
+  return controller_->start(sys::monotonic_now());
 }
 
 Status Daemon::open_loop(const DaemonOptions& options) {
@@ -173,19 +189,12 @@ void Daemon::run() {
 // Everything that can be done now.
 void Daemon::turn() {
   const Instant now = sys::monotonic_now();
-  look_at_cables(now);
+  controller_->turn(now);
   pump_->receive();
   if (agent_->poll_timeout() <= now) agent_->handle_timeout(now);
   carry_out();
-  next_ = std::min({pump_->advance(now), agent_->poll_timeout(), clients_->expire(now)});
-}
-
-void Daemon::look_at_cables(Instant now) {
-  for (uint32_t k = 0; k < host_->memory->cables(); k++) {
-    const auto params =
-        host_->silicon->params(host_->silicon->cable_of(agent_->directory().host_index, k));
-    agent_->handle_link(now, k, params.plugged, speed_of(params));
-  }
+  next_ = std::min({pump_->advance(now), agent_->poll_timeout(), controller_->poll_timeout(),
+                    clients_->expire(now)});
 }
 
 void Daemon::carry_out() {
@@ -212,8 +221,9 @@ void Daemon::wait() {
 bool Daemon::go_idle() {
   for (int i = 0; i < kIdleTries; i++) {
     host_->memory->prepare_sleep(rail::kDaemonSlot);
-    const bool found = pump_->receive();
-    const bool quiet = pump_->arm();
+    const bool news = controller_->turn(sys::monotonic_now());
+    const bool found = pump_->receive() || news;
+    const bool quiet = pump_->arm() && controller_->arm();
     if (!found && quiet) return true;
     carry_out();
   }
@@ -251,6 +261,7 @@ void Daemon::shut_down() {
   spdlog::info("ends");
   agent_->handle_shutdown(sys::monotonic_now());
   carry_out();
+  controller_->shut_down();
 }
 
 Answer Daemon::answer(const Client& client, const fabric::Request& request) {
@@ -258,7 +269,7 @@ Answer Daemon::answer(const Client& client, const fabric::Request& request) {
     case fabric::Operation::kAttach:
       return attach(client);
     case fabric::Operation::kStatus:
-      return {.text = status_report(*host_, *agent_)};
+      return {.text = status_report(*host_, *agent_, controller_->status())};
     case fabric::Operation::kCable:
       return change_cable(request);
   }

@@ -3,7 +3,8 @@
 // host. No byte of an application's data passes through it.
 //
 //   socket, connections, processes -> Clients     frames on the cables -> RailPump -> HostAgent
-//   interrupt of the host          -> look into the rails; time -> timerfd; SIGTERM, SIGINT -> end
+//   packets of ring 0 -> Controller, which opens and closes the cables for the agent
+//   interrupt of the host          -> look into both; time -> timerfd; SIGTERM, SIGINT -> end
 #pragma once
 
 #include <memory>
@@ -15,6 +16,7 @@
 #include "sys/unique_fd.h"
 #include "tbt/status.h"
 #include "tbtd/clients.h"
+#include "tbtd/controller.h"
 #include "tbtd/rail_pump.h"
 
 namespace tbt::daemon {
@@ -44,13 +46,13 @@ class Daemon {
   Daemon() = default;
   Status bring_up();
   Status open_loop(const DaemonOptions& options);
-  void make_agent(const DaemonOptions& options);
+  void make_agent(const DaemonOptions& options, uint64_t incarnation);
+  Status start_controller(const DaemonOptions& options, uint64_t incarnation);
 
   void turn();
   void wait();
   bool go_idle();
   void handle_event(uint64_t tag);
-  void look_at_cables(Instant now);
   void carry_out();
   void set_timer(Instant due);
   void shut_down();
@@ -65,6 +67,7 @@ class Daemon {
   std::unique_ptr<fabric::Attachment> host_;
   std::unique_ptr<fabric::HostAgent> agent_;
   std::unique_ptr<RailPump> pump_;
+  std::unique_ptr<Controller> controller_;
   std::unique_ptr<Clients> clients_;
   sys::UniqueFd epoll_;
   sys::UniqueFd timer_;

@@ -73,13 +73,33 @@ json rail_counters(const rail::RailStats& s) {
           {"stranded", s.stranded}};
 }
 
-json links_of(fabric::Attachment& host, const fabric::DirectoryData& d) {
+// A cable that carries no frames yet, or none for us, is down; the router's ports say why.
+const char* link_state_name(const fabric::CableEntry& link, const fabric::RouterStatus& router,
+                            uint32_t port) {
+  if (link.state != fabric::LinkState::kUnplugged) return state_name(link.state);
+  const bool known = router.state == fabric::RouterState::kReady && port < router.ports.size();
+  if (!known) return "down";
+  switch (router.ports[port].state) {
+    case fabric::PortState::kUnplugged:
+      return "unplugged";
+    case fabric::PortState::kDisabled:
+    case fabric::PortState::kFailed:
+      return "failed";
+    case fabric::PortState::kForeign:
+      return "foreign";
+    default:
+      return "down";
+  }
+}
+
+json links_of(fabric::Attachment& host, const fabric::DirectoryData& d,
+              const fabric::RouterStatus& router) {
   json out = json::array();
   for (uint32_t k = 0; k < d.cables; k++) {
     const fabric::CableEntry& link = d.links[k];
     json item{{"device", fmt::format("tbt0c{}", k)},
               {"cable", host.silicon->cable_of(d.host_index, k)},
-              {"state", state_name(link.state)},
+              {"state", link_state_name(link, router, k)},
               {"speed_gbps", link.speed_gbps},
               {"counters", rail_counters(host.rails[k]->stats())}};
     if (link.peer < fabric::kPeersMax) item["peer"] = d.peers[link.peer].name.data();
@@ -96,6 +116,55 @@ json peers_of(const fabric::DirectoryData& d) {
                    {"gone", peer.gone},
                    {"incarnation", fmt::format("{:016x}", peer.incarnation)}});
   }
+  return out;
+}
+
+json services_of(const fabric::PeerStatus& peer) {
+  json out = json::array();
+  for (const wire::tb::ServiceInfo& service : peer.services) {
+    out.push_back({{"key", service.key},
+                   {"protocol", service.protocol_id},
+                   {"version", service.version},
+                   {"revision", service.revision}});
+  }
+  return out;
+}
+
+// What discovery found behind a port, and the path that it made.
+json router_port(const fabric::PortStatus& port) {
+  json item{{"port", port.port},
+            {"adapter", port.adapter},
+            {"state", fabric::port_state_name(port.state)},
+            {"speed_gbps", port.speed_gbps},
+            {"lanes", port.lanes}};
+  if (!port.trouble.empty()) item["trouble"] = port.trouble;
+  if (port.peer) {
+    item["peer"] = {{"uuid", wire::tb::uuid_text(port.peer->uuid)},
+                    {"vendor", port.peer->vendor_name},
+                    {"name", port.peer->host_name},
+                    {"runs_tbt", port.peer->runs_tbt()},
+                    {"thunderbolt_net", port.peer->thunderbolt_net},
+                    {"services", services_of(*port.peer)}};
+  }
+  if (port.path) {
+    item["path"] = {{"tx_ring", port.path->tx_ring},
+                    {"rx_ring", port.path->rx_ring},
+                    {"in_hop_id", port.path->in_hop_id},
+                    {"out_hop_id", port.path->out_hop_id},
+                    {"peer_rail", port.path->peer_rail}};
+  }
+  return item;
+}
+
+json router_of(const fabric::RouterStatus& router) {
+  json out{{"state", fabric::router_state_name(router.state)},
+           {"uuid", wire::tb::uuid_text(router.uuid)},
+           {"vendor_id", router.vendor_id},
+           {"device_id", router.device_id},
+           {"usb4_version", router.usb4_version},
+           {"ports", json::array()}};
+  if (!router.refusal.empty()) out["refusal"] = router.refusal;
+  for (const fabric::PortStatus& port : router.ports) out["ports"].push_back(router_port(port));
   return out;
 }
 
@@ -122,7 +191,8 @@ json cables_of(const rail::emulated::EmulatedFabric& silicon) {
 
 }  // namespace
 
-std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent) {
+std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
+                          const fabric::RouterStatus& router) {
   const fabric::DirectoryData& d = agent.directory();
   const fabric::AgentStats& s = agent.stats();
   const json report{{"ok", true},
@@ -133,7 +203,8 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
                     {"pid", ::getpid()},
                     {"incarnation", fmt::format("{:016x}", d.incarnation)},
                     {"ports", ports_of(d)},
-                    {"links", links_of(host, d)},
+                    {"links", links_of(host, d, router)},
+                    {"router", router_of(router)},
                     {"peers", peers_of(d)},
                     {"processes", processes_of(*host.memory)},
                     {"cables", cables_of(*host.silicon)},

@@ -32,11 +32,12 @@ Descriptor* descriptors_of(const HostView& host, const RingRegisters& regs) noex
   return reinterpret_cast<Descriptor*>(translate(host, base, bytes));
 }
 
+// The slowest generation whose two lanes carry the rate.
 CableLink link_of(const CableParams& params, bool usb4_v2) noexcept {
   constexpr uint64_t kGbps = 1'000'000'000;
   uint8_t generation = usb4_v2 ? 4 : 3;
-  if (params.rate_bps != 0 && params.rate_bps < 80 * kGbps) generation = 3;
-  if (params.rate_bps != 0 && params.rate_bps < 40 * kGbps) generation = 2;
+  if (params.rate_bps != 0 && params.rate_bps <= 40 * kGbps) generation = 3;
+  if (params.rate_bps != 0 && params.rate_bps <= 20 * kGbps) generation = 2;
   return {params.plugged, generation};
 }
 
@@ -285,7 +286,8 @@ bool ControlPlane::place(uint32_t host, uint32_t index,
       translate(hosts_[host], d.address.load(std::memory_order_relaxed), packet.bytes);
   if (data == nullptr) return false;
   std::memcpy(data, packet.data.data(), packet.bytes);
-  d.word.store(nhi::pack_frame(packet.bytes, packet.pdf, packet.pdf) | nhi::kCompleted,
+  // Linux takes a packet with an SOF for none of its own: the kind stands in the EOF only.
+  d.word.store(nhi::pack_frame(packet.bytes, 0, packet.pdf) | nhi::kCompleted,
                std::memory_order_release);
   if ((old_word & nhi::kRequestInterrupt) != 0) nhi.ring0_raise.store(1);
   return true;
@@ -297,6 +299,7 @@ void ControlPlane::stop_ring(uint32_t host, uint32_t hop, bool tx) noexcept {
   DmaEngine* const engine = tx ? engines_.flow(host, hop) : engines_.feeder(regs);
   if (engine != nullptr) tx ? engine->reset_tx() : engine->reset_rx();
   regs.own_half.store(0, std::memory_order_relaxed);
+  if (hop == 0 && !tx) fabric_.nhis[host].to_ring0.out = fabric_.nhis[host].to_ring0.in;
 }
 
 void ControlPlane::reset_router(uint32_t host) noexcept {

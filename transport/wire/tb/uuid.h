@@ -7,6 +7,7 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <string>
 
 namespace tbt::wire::tb {
 
@@ -52,6 +53,18 @@ consteval Uuid uuid(const char (&text)[37]) {
     }
     byte = static_cast<uint8_t>(detail::hex_digit(text[at]) << 4 | detail::hex_digit(text[at + 1]));
     at += 2;
+  }
+  return out;
+}
+
+// As it is written.
+inline std::string uuid_text(const Uuid& uuid) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  for (unsigned i = 0; i < uuid.bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    out += kDigits[uuid.bytes[i] >> 4];
+    out += kDigits[uuid.bytes[i] & 0xf];
   }
   return out;
 }

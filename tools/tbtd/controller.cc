@@ -1,0 +1,121 @@
+#include "tbtd/controller.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "sys/monotonic_clock.h"
+
+namespace tbt::daemon {
+namespace {
+
+// For the farewell. A peer that does not answer is not waited for longer.
+constexpr Duration kShutDownMax = Duration::from_ms(800);
+
+}  // namespace
+
+Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
+                       fabric::ManagerConfig config, Hooks hooks)
+    : ring_(memory, device), manager_(std::move(config)), hooks_(std::move(hooks)) {}
+
+Status Controller::start(Instant now) {
+  if (const Status s = ring_.start(); !s) return s;
+  manager_.start(now);
+  turn(now);
+  return {};
+}
+
+bool Controller::turn(Instant now) {
+  bool any = false;
+  rail::nhi::ControlPacketView packet;
+  send(now);
+  while (ring_.peek(packet)) {
+    any = true;
+    manager_.handle_packet(now, packet.pdf, packet.bytes);
+    ring_.consume();
+    send(now);
+  }
+  if (manager_.poll_timeout() <= now) {
+    manager_.handle_timeout(now);
+    send(now);
+  }
+  fabric::ManagerEvent event;
+  while (manager_.poll_event(event)) {
+    any = true;
+    std::visit([this](const auto& e) { on(e); }, event);
+  }
+  return any;
+}
+
+void Controller::send(Instant now) {
+  while (held_ || manager_.poll_transmit(now, frame_)) {
+    held_ = !ring_.send(static_cast<uint8_t>(frame_.pdf), frame_.span());
+    if (held_) return;
+  }
+}
+
+void Controller::shut_down() {
+  manager_.shutdown(sys::monotonic_now());
+  const Instant end = sys::monotonic_now() + kShutDownMax;
+  for (Instant now = sys::monotonic_now(); !manager_.is_closed() && now < end;
+       now = sys::monotonic_now()) {
+    if (!turn(now)) ::poll(nullptr, 0, 1);
+  }
+  ring_.stop();
+}
+
+uint32_t Controller::speed_of(uint32_t port) const {
+  const fabric::RouterStatus router = manager_.status();
+  if (port >= router.ports.size()) return 0;
+  return router.ports[port].speed_gbps * std::max(router.ports[port].lanes, 1u);
+}
+
+void Controller::on(const fabric::RouterReady&) {
+  const fabric::RouterStatus router = manager_.status();
+  hooks_.log(false, fmt::format("the router is USB4 v{} with {} port{}", router.usb4_version,
+                                router.ports.size(), router.ports.size() == 1 ? "" : "s"));
+}
+
+void Controller::on(const fabric::RouterRefused& refused) {
+  refusal_ = refused.text;
+  hooks_.log(true, "the controller cannot be driven: " + refused.text);
+}
+
+void Controller::on(const fabric::PortChanged& changed) {
+  const fabric::PortStatus& port = changed.status;
+  std::string text = fmt::format("port {} is {}", port.port, port_state_name(port.state));
+  if (port.speed_gbps != 0) text += fmt::format(", {} Gb/s x {}", port.speed_gbps, port.lanes);
+  if (!port.trouble.empty()) text += ": " + port.trouble;
+  hooks_.log(!port.trouble.empty(), text);
+  if (port.path) hooks_.link(port.port, true, speed_of(port.port));
+}
+
+void Controller::on(const fabric::PeerFound& found) {
+  const char* runs = found.peer.runs_tbt()        ? ""
+                     : found.peer.thunderbolt_net ? ", which runs thunderbolt-net only"
+                                                  : ", which does not run this software";
+  hooks_.log(false, fmt::format("port {} leads to {}{}", found.port, found.peer.host_name, runs));
+}
+
+void Controller::on(const fabric::PeerLost& lost) {
+  hooks_.log(false, fmt::format("port {} leads to nobody any more", lost.port));
+}
+
+void Controller::on(const fabric::PathUp& up) {
+  const fabric::PathStatus& path = up.path;
+  hooks_.log(false, fmt::format("port {} carries frames: ring {} by HopID {}, back by HopID {}",
+                                path.port, path.tx_ring, path.out_hop_id, path.in_hop_id));
+  hooks_.link(path.port, true, speed_of(path.port));
+}
+
+void Controller::on(const fabric::PathDown& down) {
+  hooks_.log(false, fmt::format("port {} carries no frames: {}", down.port, down.why));
+  hooks_.link(down.port, false, 0);
+}
+
+void Controller::on(const fabric::ManagerWarning& warning) { hooks_.log(true, warning.text); }
+
+}  // namespace tbt::daemon

@@ -1,0 +1,61 @@
+// Controller: the daemon's side of the host's controller. It moves packets between ring 0 and the
+// ConnectionManager, and says when a cable begins and ends to carry frames.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/time.h"
+#include "fabric/connection_manager.h"
+#include "rail/nhi/control_ring.h"
+
+namespace tbt::daemon {
+
+class Controller {
+ public:
+  struct Hooks {
+    // Frames pass over the cable in port `cable`, or no longer do. The speed is of all lanes
+    // together.
+    std::function<void(uint32_t cable, bool open, uint32_t speed_gbps)> link;
+    std::function<void(bool warning, const std::string& text)> log;
+  };
+  // Memory and device outlive it.
+  Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device, fabric::ManagerConfig config,
+             Hooks hooks);
+
+  // The rails' rings must be running.
+  Status start(Instant now);
+  // Tells the peers and clears the paths, which takes a moment at most.
+  void shut_down();
+
+  // All that can be done now. True if there was anything.
+  bool turn(Instant now);
+  // The host's interrupt fires for the next packet; false: one is there.
+  bool arm() noexcept { return ring_.arm(); }
+  [[nodiscard]] Instant poll_timeout() const { return manager_.poll_timeout(); }
+
+  [[nodiscard]] fabric::RouterStatus status() const { return manager_.status(); }
+  // Not empty: the controller cannot be driven, for good.
+  [[nodiscard]] const std::string& refusal() const noexcept { return refusal_; }
+
+ private:
+  void send(Instant now);
+  void on(const fabric::RouterReady&);
+  void on(const fabric::RouterRefused& refused);
+  void on(const fabric::PortChanged& changed);
+  void on(const fabric::PeerFound& found);
+  void on(const fabric::PeerLost& lost);
+  void on(const fabric::PathUp& up);
+  void on(const fabric::PathDown& down);
+  void on(const fabric::ManagerWarning& warning);
+  [[nodiscard]] uint32_t speed_of(uint32_t port) const;
+
+  rail::nhi::ControlRing ring_;
+  fabric::ConnectionManager manager_;
+  Hooks hooks_;
+  std::string refusal_;
+  bool held_ = false;  // a packet that ring 0 had no room for
+  wire::tb::ControlFrame frame_;
+};
+
+}  // namespace tbt::daemon
