@@ -9,6 +9,7 @@
 #include "fuzz_target.h"
 #include "wire/crc32c.h"
 #include "wire/tb/control_packet.h"
+#include "wire/tb/path_agreement.h"
 #include "wire/tb/property_transfer.h"
 #include "wire/tb/thunderbolt_ip.h"
 #include "wire/tb/xdomain.h"
@@ -35,6 +36,12 @@ void look_into(const XDomainPacket& packet) {
     TBT_ASSERT(decode_thunderbolt_ip(encode_thunderbolt_ip(ip, address_of(packet)), ip_again) ==
                XDomainError::kNone);
     TBT_ASSERT(ip == ip_again);
+  }
+  PathMessage path, path_again;
+  if (decode_path_message(packet, path) == XDomainError::kNone) {
+    TBT_ASSERT(decode_path_message(encode_path_message(path, address_of(packet)), path_again) ==
+               XDomainError::kNone);
+    TBT_ASSERT(path == path_again);
   }
 }
 
