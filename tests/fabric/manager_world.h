@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,6 +78,7 @@ class ManagerWorld {
   ConnectionManager& operator[](uint32_t host) { return *hosts_[host].manager; }
   [[nodiscard]] bool alive(uint32_t host) const { return hosts_[host].manager != nullptr; }
   rail::emulated::RouterModel& router(uint32_t host) { return *hosts_[host].router; }
+  rail::emulated::RouterSilicon& silicon(uint32_t host) { return *hosts_[host].silicon; }
   PortStatus port(uint32_t host, uint32_t port = 0) {
     const RouterStatus status = (*this)[host].status();
     return port < status.ports.size() ? status.ports[port] : PortStatus{};
@@ -129,6 +132,13 @@ class ManagerWorld {
     }
   }
 
+  // A packet out of ring 0 of `host`.
+  void give(uint32_t host, const wire::tb::ControlPacket& packet) {
+    Arrival arrival{host, false, 0, {}};
+    encode_control_packet(packet, arrival.frame);
+    in_flight_.emplace(now + latency, arrival);
+  }
+
   template <typename T>
   [[nodiscard]] std::vector<T> events_of(uint32_t host) const {
     std::vector<T> found;
@@ -175,6 +185,8 @@ class ManagerWorld {
   uint32_t ring_lost_ppm = 0;   // of packets between a manager and its router
   Duration latency = Duration::from_us(5);
   uint64_t steps = 0;
+  std::function<std::optional<wire::tb::ControlPacket>(uint32_t, const wire::tb::ControlPacket&)>
+      intercept;
   std::array<std::vector<ManagerEvent>, 2> events;
 
  private:
@@ -195,7 +207,7 @@ class ManagerWorld {
       if (!alive(h)) continue;
       wire::tb::ControlFrame frame;
       while ((*this)[h].poll_transmit(now, frame)) {
-        if (rng_.chance_ppm(ring_lost_ppm)) continue;
+        if (rng_.chance_ppm(ring_lost_ppm) || intercepted(h, frame)) continue;
         rail::emulated::RouterOutput out;
         router(h).handle_host(static_cast<uint8_t>(frame.pdf), frame.span(), out);
         route(h, out);
@@ -203,6 +215,18 @@ class ManagerWorld {
       ManagerEvent event;
       while ((*this)[h].poll_event(event)) events[h].push_back(event);
     }
+  }
+
+  // Whether a test answers the packet in the router's place.
+  bool intercepted(uint32_t host, const wire::tb::ControlFrame& frame) {
+    if (!intercept) return false;
+    wire::tb::ControlPacket packet;
+    EXPECT_EQ(decode_control_packet(static_cast<uint8_t>(frame.pdf), frame.span(), packet),
+              wire::tb::PacketError::kNone);
+    const auto answer = intercept(host, packet);
+    if (!answer) return false;
+    give(host, *answer);
+    return true;
   }
 
   void route(uint32_t host, const rail::emulated::RouterOutput& out) {

@@ -61,9 +61,9 @@ std::vector<uint32_t> Port::property_block() const {
 void Port::start(Instant now) {
   xdomain_.set_properties(now, property_block());
   // Whoever was here before us may have left paths open.
-  const PathIngress transmit = transmit_entry();
-  if (status_.usable)
-    add(Work::kClearEntry, std::make_unique<PathEntryTask>(transmit, std::nullopt));
+  if (ring() <= router_.nhi_hop_id_max) {
+    add(Work::kClearEntry, std::make_unique<PathEntryTask>(transmit_entry(), std::nullopt));
+  }
   add(Work::kSweep,
       std::make_unique<PathSweep>(shape_.lane0, wire::tb::kPathHopIdMin, status_.max_in_hop_id));
   add(Work::kLink, std::make_unique<LinkTask>(shape_));
