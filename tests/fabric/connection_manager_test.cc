@@ -238,6 +238,56 @@ TEST(ConnectionManager, MessagesOfOtherProtocolsAreHandedOver) {
   EXPECT_FALSE(world[1].poll_message(got));
 }
 
+// Below generation 4 the hosts must agree on two lanes; frames flow in the meantime.
+TEST(ConnectionManager, TwoLanesBecomeOneLink) {
+  for (const uint32_t first : {0u, 1u}) {
+    ManagerWorld world;
+    world.cables[0].generation_max = 3;
+    world.plug_all();
+    world.boot(first);
+    world.run(Duration::from_ms(10));
+    world.boot(1 - first);
+    EXPECT_LT(world.run_until_up(Duration::from_s(1)), kAtOnce);
+    world.run(Duration::from_ms(30));
+    for (uint32_t h = 0; h < 2; ++h) {
+      EXPECT_EQ(world.port(h).lanes, 2u) << h;
+      EXPECT_EQ(world.port(h).speed_gbps, 20u);
+      EXPECT_TRUE(world.router(h).link(0).bonded);
+      EXPECT_EQ(world.events_of<PathDown>(h).size(), 0u);
+      EXPECT_EQ(world.events_of<PortChanged>(h).back().status.lanes, 2u);
+    }
+    world.run(Duration::from_s(10));
+    EXPECT_TRUE(world[0].poll_timeout().is_never() && world[1].poll_timeout().is_never());
+    expect_no_trouble(world);
+    // A new link begins with one lane again, or with two if the lanes remember.
+    world.plug(0, false);
+    world.run(Duration::from_ms(10));
+    world.plug(0, true);
+    world.run(Duration::from_ms(100));
+    EXPECT_EQ(world.port(0).lanes, 2u);
+  }
+}
+
+TEST(ConnectionManager, ALinkThatDoesNotBecomeWiderStaysAsItIs) {
+  ManagerWorld world;
+  world.cables[0].generation_max = 3;
+  world.intercept =
+      [](uint32_t host,
+         const wire::tb::ControlPacket& packet) -> std::optional<wire::tb::ControlPacket> {
+    const auto* write = std::get_if<wire::tb::WriteRequest>(&packet);
+    if (host != 1 || write == nullptr || write->address.adapter != 2) return std::nullopt;
+    return wire::tb::WriteReply{{}, write->address};  // and nothing happens
+  };
+  world.plug_all();
+  world.boot(0);
+  world.boot(1);
+  EXPECT_LT(world.run_until_up(Duration::from_s(1)), kAtOnce);
+  world.run(Duration::from_s(10));
+  EXPECT_EQ(world.port(0).lanes, 1u);
+  EXPECT_TRUE(world.up());
+  EXPECT_TRUE(world[0].poll_timeout().is_never()) << "it is not looked at for ever";
+}
+
 TEST(ConnectionManager, ASlowerLinkIsNews) {
   ManagerWorld world;
   world.plug_all();

@@ -255,6 +255,20 @@ TEST(ClStatesTask, TakesTheStatesOffBothLanesAndNothingElse) {
   EXPECT_TRUE(link.writes().empty());
 }
 
+TEST(BondTask, BothLanesWantTwoAndOneEndSaysWhen) {
+  for (const bool drive : {false, true}) {
+    Link link;
+    link.adapter(1, kLaneCap + 1) = 0x0814'0014;
+    link.adapter(2, 0x19) = 0x0814'0404;
+    BondTask task(kShape, drive);
+    link.run(task);
+    EXPECT_EQ(task.failure(), "");
+    EXPECT_EQ(link.adapter(1, kLaneCap + 1), drive ? 0x0814'8034u : 0x0814'0034u);
+    EXPECT_EQ(link.adapter(2, 0x19), 0x0814'0434u);
+    EXPECT_EQ(link.writes()[0].adapter, 2) << "lane 0 last";
+  }
+}
+
 TEST(PathSweep, FindsEveryEnabledEntryOnce) {
   ScriptedRouter router;
   router.fill(ScriptedRouter::Space::kPath, 1, 16, 2 * 93);  // HopIDs 8 to 100

@@ -194,6 +194,23 @@ TEST(XDomainPeer, AnswersEachRequest) {
               XDomainMessage(ErrorResponse{kNotSupported}));
 }
 
+TEST(XDomainPeer, AnswersForItsLanesOnceItKnowsThem) {
+  XDomainPeer peer(kSelf, Route{1});
+  peer.link_up(Instant{});
+  const LinkStateStatusResponse lanes{
+      .supported_width = 3, .target_width = 1, .supported_speed = 12};
+  peer.set_link_state(lanes, false);
+  EXPECT_TRUE(answer(peer, LinkStateStatusRequest{}) == XDomainMessage(lanes));
+  EXPECT_TRUE(answer(peer, LinkStateChangeRequest{3, 4}) ==
+              XDomainMessage(ErrorResponse{kNotSupported}));
+  EXPECT_FALSE(peer.take_link_change());
+  peer.set_link_state(lanes, true);
+  EXPECT_TRUE(answer(peer, LinkStateChangeRequest{3, 4}) ==
+              XDomainMessage(LinkStateChangeResponse{}));
+  EXPECT_EQ(peer.take_link_change(), (LinkStateChangeRequest{3, 4}));
+  EXPECT_FALSE(peer.take_link_change()) << "once";
+}
+
 TEST(XDomainPeer, TheGenerationGrowsWithEachChange) {
   XDomainPeer peer(kSelf, Route{1});
   peer.link_up(Instant{});

@@ -439,6 +439,45 @@ TEST(XDomainRequester, AChangeOfOursDuringItsAnnouncementIsAnnouncedToo) {
   EXPECT_FALSE(d.ask());
 }
 
+TEST(XDomainRequester, QuestionsAboutLanesAreAskedAndAnswered) {
+  Driver d;
+  d.requester.ask_link_status(d.now);
+  d.known(block_of("peer"));
+  EXPECT_FALSE(d.ask()) << "of nobody nothing can be asked";
+  d.requester.ask_link_status(d.now);
+  ASSERT_TRUE(d.asks<LinkStateStatusRequest>());
+  d.answer(LinkStateChangeResponse{});
+  EXPECT_FALSE(d.requester.poll_event());
+  d.answer(LinkStateStatusResponse{.supported_width = 3});
+  EXPECT_EQ(d.requester.poll_event(), DiscoveryEvent::kLinkStatus);
+  EXPECT_EQ(d.requester.link_status().supported_width, 3);
+  d.requester.ask_link_change(d.now, {.target_width = 3, .target_speed = 4});
+  const auto request = d.ask();
+  ASSERT_TRUE(request);
+  EXPECT_TRUE(*request == XDomainMessage(LinkStateChangeRequest{3, 4}));
+  d.answer(LinkStateChangeResponse{});
+  EXPECT_EQ(d.requester.poll_event(), DiscoveryEvent::kLinkChange);
+  EXPECT_TRUE(d.requester.poll_timeout().is_never());
+}
+
+TEST(XDomainRequester, LanesThatDoNotChangeAreNoFailure) {
+  for (const int how : {0, 1, 2}) {
+    Driver d;
+    d.known(block_of("peer"));
+    d.requester.ask_link_change(d.now, {.target_width = 3, .target_speed = 4});
+    uint32_t asked = 0;
+    while (d.asks<LinkStateChangeRequest>()) {
+      ++asked;
+      if (how == 0) d.answer(ErrorResponse{kNotSupported});
+      if (how == 1) d.answer(LinkStateChangeResponse{.status = 1});
+      if (!d.requester.poll_timeout().is_never()) d.wait();
+    }
+    EXPECT_EQ(asked, how == 2 ? kXDomainRetries + 1 : 1);
+    EXPECT_FALSE(d.requester.poll_event());
+    EXPECT_EQ(d.requester.state(), DiscoveryState::kKnown);
+  }
+}
+
 TEST(XDomainRequester, NothingIsSentWhileTheCableIsOut) {
   Driver d;
   d.known(block_of("peer"));

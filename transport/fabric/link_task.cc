@@ -167,6 +167,26 @@ void ClStatesTask::take(Instant /*now*/, const ConfigResult& result) {
   if (lanes_.empty()) finish();
 }
 
+ConfigAccess BondTask::access(Instant /*now*/) {
+  const uint8_t adapter = lane0_ ? shape_.lane0 : shape_.lane1;
+  const auto offset = static_cast<uint16_t>((lane0_ ? shape_.lane0_cap : shape_.lane1_cap) + 1);
+  if (write_) return write_word(adapter, offset, word_);
+  return config_read(ConfigSpace::kAdapter, adapter, offset, 1);
+}
+
+void BondTask::take(Instant /*now*/, const ConfigResult& result) {
+  if (failed(result, "lane bonding")) return;
+  if (!write_) {
+    word_ = with_bits(result.word(0), 5, 4, kTargetWidthDual);
+    if (lane0_ && drive_) word_ |= kLaneBond;
+    write_ = true;
+    return;
+  }
+  write_ = false;
+  if (lane0_) finish();
+  lane0_ = true;
+}
+
 PathSweep::PathSweep(uint8_t adapter, uint16_t first, uint16_t last)
     : adapter_(adapter), next_(first), last_(last) {
   if (next_ > last_) finish();

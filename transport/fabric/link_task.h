@@ -90,6 +90,24 @@ class ClStatesTask final : public ConfigTask {
   uint32_t word_ = 0;
 };
 
+// Makes two lanes one link: both lanes are told to want it, and the end that drives it says when.
+// Whether it has come to that is seen at the next look at the link.
+class BondTask final : public ConfigTask {
+ public:
+  BondTask(const PortShape& shape, bool drive) : shape_(shape), drive_(drive) {}
+
+ protected:
+  ConfigAccess access(Instant now) override;
+  void take(Instant now, const ConfigResult& result) override;
+
+ private:
+  PortShape shape_;
+  bool drive_;
+  bool lane0_ = false;  // lane 1 first, as Linux does
+  bool write_ = false;
+  uint32_t word_ = 0;
+};
+
 // The HopIDs of an adapter whose entries are enabled. An entry that cannot be read counts as none.
 class PathSweep final : public ConfigTask {
  public:

@@ -12,10 +12,6 @@ namespace {
 
 constexpr size_t kHostNameMax = 63;
 
-bool same_link(const PortStatus& a, const PortStatus& b) {
-  return a.state == b.state && a.speed_gbps == b.speed_gbps && a.lanes == b.lanes;
-}
-
 }  // namespace
 
 uint16_t first_hop_id(uint16_t limit, uint16_t peer_limit) noexcept {
@@ -75,6 +71,7 @@ void Port::shutdown(Instant now) {
   path_down("shut down");
   negotiator_.withdraw(now);
   xdomain_.link_down();
+  look_ = Instant::never();
   // What is being opened or closed is brought to its end; nothing else matters any more.
   const auto superfluous = [](const Job& job) { return job.work < Work::kClearEntry; };
   if (!jobs_.empty() && superfluous(jobs_.front())) ticket_ = 0;  // nobody waits for its result
@@ -112,6 +109,7 @@ void Port::handle_packet(Instant now, const wire::tb::XDomainPacket& packet) {
 void Port::handle_timeout(Instant now) {
   xdomain_.handle_timeout(now);
   negotiator_.handle_timeout(now);
+  look_again(now);
   update(now);
 }
 
@@ -131,45 +129,16 @@ bool Port::poll_event(ManagerEvent& out) {
 }
 
 Instant Port::poll_timeout() const {
-  Instant next = std::min(xdomain_.poll_timeout(), negotiator_.poll_timeout());
+  Instant next = std::min({xdomain_.poll_timeout(), negotiator_.poll_timeout(), look_});
   if (!jobs_.empty()) next = std::min(next, jobs_.front().task->poll_timeout());
   return next;
 }
 
 void Port::update(Instant now) {
   take_discovery(now);
+  if (const auto change = xdomain_.take_link_change()) bond(now, false);
   follow_agreement();
   plan();
-}
-
-void Port::take_reading(Instant now, const LaneReading& reading) {
-  const PortStatus before = status_;
-  if (reading.state != PortState::kUp) {
-    lose_link(reading.state, "the link is down");
-    return;
-  }
-  if (!link_up_) {
-    link_up_ = true;
-    probed_ = broken_ = false;
-    if (status_.usable) status_.trouble.clear();
-    xdomain_.link_up(now);
-  }
-  if (status_.state != PortState::kForeign) status_.state = PortState::kUp;
-  status_.speed_gbps = reading.speed_gbps;
-  status_.lanes = reading.lanes;
-  if (!same_link(before, status_)) events_.emplace_back(PortChanged{status_});
-}
-
-void Port::lose_link(PortState state, const char* why) {
-  const PortStatus before = status_;
-  if (link_up_) {
-    lose_peer(why);
-    xdomain_.link_down();
-    link_up_ = false;
-  }
-  status_.state = state;
-  status_.speed_gbps = status_.lanes = 0;
-  if (!same_link(before, status_)) events_.emplace_back(PortChanged{status_});
 }
 
 void Port::lose_peer(const char* why) {
@@ -197,6 +166,10 @@ void Port::take_discovery(Instant now) {
         break;
       case DiscoveryEvent::kFailed:
         discovery_failed();
+        break;
+      case DiscoveryEvent::kLinkStatus:
+      case DiscoveryEvent::kLinkChange:
+        follow_bonding(now, *event);
         break;
     }
   }
@@ -232,6 +205,7 @@ void Port::read_peer(Instant now) {
   status_.peer = peer;
   events_.emplace_back(PeerFound{status_.port, std::move(peer)});
   follow_service(now);
+  consider_bonding(now);
 }
 
 void Port::follow_service(Instant now) {

@@ -66,6 +66,7 @@ class Port {
     kSweep,
     kLink,
     kProbe,
+    kBond,
     kClStates,
     kClearEntry,  // of somebody who was here before
     kOpenReceive,
@@ -78,7 +79,7 @@ class Port {
     std::unique_ptr<ConfigTask> task;
   };
 
-  // port.cc: the link, the peer, the path as the world sees it
+  // port.cc: the link, the peer, the path as the world sees it; port_link.cc: the link
   void update(Instant now);
   void take_reading(Instant now, const LaneReading& reading);
   void lose_link(PortState state, const char* why);
@@ -87,6 +88,10 @@ class Port {
   void discovery_failed();
   void read_peer(Instant now);
   void follow_service(Instant now);
+  void consider_bonding(Instant now);
+  void follow_bonding(Instant now, DiscoveryEvent answer);
+  void bond(Instant now, bool drive);
+  void look_again(Instant now);
   void follow_agreement();
   void path_up();
   void path_down(const std::string& why);
@@ -118,6 +123,10 @@ class Port {
   bool reported_ = false;  // of the negotiator's last trouble
   bool broken_ = false;    // the router does not take our entries; until the link changes
   bool closing_ = false;
+  LaneReading lanes_;
+  bool bonding_ = false;  // has been tried since the link is up
+  uint32_t looks_ = 0;    // at the link that are to come, until it has two lanes
+  Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
   std::deque<Job> jobs_;
   uint32_t ticket_ = 0;  // of the access that is outstanding; 0: none

@@ -77,6 +77,10 @@ void Port::finished(Instant now, Job job) {
       status_.trouble.clear();
       events_.emplace_back(PortChanged{status_});
       return;
+    case Work::kBond:
+      if (!task.failure().empty()) trouble(task.failure());
+      relink_ = true;
+      return;
     case Work::kClStates:
       return;
     case Work::kClearEntry:

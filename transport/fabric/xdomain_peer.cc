@@ -13,6 +13,9 @@ constexpr size_t kAnswersMax = 8;  // a peer has one request outstanding, unless
 
 void XDomainPeer::link_down() {
   requester_.stop();
+  link_state_.reset();
+  link_change_.reset();
+  may_change_ = false;
   answers_.clear();
 }
 
@@ -46,6 +49,10 @@ void XDomainPeer::handle_packet(Instant now, const wire::tb::XDomainPacket& pack
 void XDomainPeer::handle_request(Instant now, const wire::tb::XDomainMessage& request,
                                  uint8_t sequence) {
   owe(answer_to(request), sequence);
+  if (const auto* change = std::get_if<wire::tb::LinkStateChangeRequest>(&request);
+      change != nullptr && may_change_) {
+    link_change_ = *change;
+  }
   if (const auto* changed = std::get_if<wire::tb::PropertiesChangedRequest>(&request)) {
     requester_.handle_peer_changed(now, changed->source);
   } else if (std::holds_alternative<wire::tb::UuidRequest>(request)) {
@@ -61,6 +68,12 @@ wire::tb::XDomainMessage XDomainPeer::answer_to(const wire::tb::XDomainMessage& 
   }
   if (std::holds_alternative<wire::tb::PropertiesChangedRequest>(request)) {
     return wire::tb::PropertiesChangedResponse{};
+  }
+  if (std::holds_alternative<wire::tb::LinkStateStatusRequest>(request) && link_state_) {
+    return *link_state_;
+  }
+  if (std::holds_alternative<wire::tb::LinkStateChangeRequest>(request) && may_change_) {
+    return wire::tb::LinkStateChangeResponse{};
   }
   if (const auto* properties = std::get_if<wire::tb::PropertiesRequest>(&request)) {
     if (properties->destination != self_) {

@@ -2,13 +2,15 @@
 // It stands between the control channel, which gives it packets, and the connection manager, which
 // hears who was found.
 //
-// Answering needs no state but our own block of properties. Requests of kinds that we do not serve,
-// lane bonding among them, are answered with kNotSupported, which Linux takes for "go on without".
+// Answering needs no state but our own block of properties and the state of our lanes. Requests of
+// kinds that we do not serve, lane bonding among them as long as nothing is known of the lanes, are
+// answered with kNotSupported, which Linux takes for "go on without".
 #pragma once
 
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/time.h"
@@ -37,6 +39,20 @@ class XDomainPeer {
   void set_properties(Instant now, std::vector<uint32_t> block);
 
   void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
+  // What is said of our lanes when the peer asks. `may_change`: it may ask for two lanes, too.
+  void set_link_state(const wire::tb::LinkStateStatusResponse& state, bool may_change) {
+    link_state_ = state;
+    may_change_ = may_change;
+  }
+  // What the peer asked for and was granted, once.
+  std::optional<wire::tb::LinkStateChangeRequest> take_link_change() {
+    return std::exchange(link_change_, std::nullopt);
+  }
+  void ask_link_status(Instant now) { requester_.ask_link_status(now); }
+  void ask_link_change(Instant now, const wire::tb::LinkStateChangeRequest& change) {
+    requester_.ask_link_change(now, change);
+  }
+
   // The peer speaks another protocol than this one.
   void handle_sign_of_life(Instant now) { requester_.handle_sign_of_life(now); }
   void handle_timeout(Instant now) { requester_.handle_timeout(now); }
@@ -58,6 +74,9 @@ class XDomainPeer {
   XDomainRequester requester_;
   std::vector<uint32_t> block_;
   uint32_t generation_ = 0;
+  std::optional<wire::tb::LinkStateStatusResponse> link_state_;
+  bool may_change_ = false;
+  std::optional<wire::tb::LinkStateChangeRequest> link_change_;
   std::deque<wire::tb::XDomainPacket> answers_;
   PeerStats stats_;
 };

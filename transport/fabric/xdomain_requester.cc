@@ -39,6 +39,16 @@ void XDomainRequester::announce(Instant now) {
   want(kAnnounce, now);
 }
 
+void XDomainRequester::ask_link_status(Instant now) {
+  if (peer_) want(kAskLinkStatus, now);
+}
+
+void XDomainRequester::ask_link_change(Instant now,
+                                       const wire::tb::LinkStateChangeRequest& change) {
+  link_change_ = change;
+  if (peer_) want(kAskLinkChange, now);
+}
+
 void XDomainRequester::handle_response(Instant now, const wire::tb::XDomainMessage& message) {
   if (const auto* uuid = std::get_if<wire::tb::UuidResponse>(&message); uuid && answers(kUuid)) {
     take_uuid(now, *uuid);
@@ -49,6 +59,15 @@ void XDomainRequester::handle_response(Instant now, const wire::tb::XDomainMessa
              answers(kAnnounce)) {
     done(kAnnounce);
     if (std::exchange(announce_again_, false)) want(kAnnounce, now);
+  } else if (const auto* link = std::get_if<wire::tb::LinkStateStatusResponse>(&message);
+             link && answers(kAskLinkStatus)) {
+    done(kAskLinkStatus);
+    link_status_ = *link;
+    if (link->status == 0) events_.push_back(DiscoveryEvent::kLinkStatus);
+  } else if (const auto* change = std::get_if<wire::tb::LinkStateChangeResponse>(&message);
+             change && answers(kAskLinkChange)) {
+    done(kAskLinkChange);
+    if (change->status == 0) events_.push_back(DiscoveryEvent::kLinkChange);
   } else if (const auto* error = std::get_if<wire::tb::ErrorResponse>(&message);
              error && outstanding_) {
     take_error(now, error->code);
@@ -122,8 +141,8 @@ void XDomainRequester::take_error(Instant now, uint32_t code) {
   if (question == kProperties) assembly_.clear();
   if (code == wire::tb::kNotSupported) {
     // Whoever does not care for our changes need not hear of them.
-    if (question == kAnnounce) {
-      done(kAnnounce);
+    if (optional(question)) {
+      done(question);
     } else {
       fail(DiscoveryFailure::kRefused);
     }
@@ -194,9 +213,9 @@ void XDomainRequester::try_again(Question question, Instant due, DiscoveryFailur
   Task& task = tasks_[question];
   if (++task.failures <= kXDomainRetries) {
     want(question, due);
-  } else if (question == kAnnounce) {
-    done(kAnnounce);
-    ++stats_.announcements_lost;
+  } else if (optional(question)) {
+    done(question);
+    if (question == kAnnounce) ++stats_.announcements_lost;
   } else {
     fail(otherwise);
   }
@@ -217,6 +236,10 @@ wire::tb::XDomainMessage XDomainRequester::ask(Question question) const {
       return wire::tb::UuidRequest{};
     case kAnnounce:
       return wire::tb::PropertiesChangedRequest{self_};
+    case kAskLinkStatus:
+      return wire::tb::LinkStateStatusRequest{};
+    case kAskLinkChange:
+      return link_change_;
     case kProperties:
       break;
   }
@@ -228,7 +251,7 @@ bool XDomainRequester::poll_transmit(Instant now, wire::tb::XDomainMessage& out,
   if (outstanding_) return false;
   // The longest due first, so that an announcement without answer does not hold up the rest.
   std::optional<Question> next;
-  for (const Question question : {kUuid, kAnnounce, kProperties}) {
+  for (const Question question : {kUuid, kAnnounce, kProperties, kAskLinkStatus, kAskLinkChange}) {
     const Task& task = tasks_[question];
     if (!task.wanted || now < task.due) continue;
     if (!next || task.due < tasks_[*next].due) next = question;

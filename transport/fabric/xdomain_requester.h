@@ -1,7 +1,7 @@
 // XDomainRequester: finds out who is at the other end of a cable and what it offers. First its
 // UUID, then its block of properties in fragments, then again whenever it says that they have
-// changed; and it tells the peer when ours have. States as in the kernel's xdomain.c, without lane
-// bonding.
+// changed; and it tells the peer when ours have. States as in the kernel's xdomain.c. Lane bonding
+// is not a state: whoever wants it has the two questions about it asked beside the others.
 //
 // Inputs:  start, stop, announce, handle_response, handle_peer_changed, handle_sign_of_life,
 //          handle_timeout. They never call out.
@@ -45,6 +45,8 @@ enum class DiscoveryEvent : uint8_t {
   kFound,       // peer() is known
   kProperties,  // properties() are new, or others than before
   kFailed,      // failure() says why
+  kLinkStatus,  // link_status() is the answer to ask_link_status()
+  kLinkChange,  // the peer has granted what ask_link_change() asked for
 };
 
 struct RequesterStats {
@@ -63,6 +65,10 @@ class XDomainRequester {
   void stop();
   // Our properties have changed; the peer is told as soon as it is known.
   void announce(Instant now);
+  // What the peer's lanes can do, and that they change. Not answered or not granted is no failure,
+  // and no event. Only once the peer is known.
+  void ask_link_status(Instant now);
+  void ask_link_change(Instant now, const wire::tb::LinkStateChangeRequest& change);
 
   void handle_response(Instant now, const wire::tb::XDomainMessage& message);
   // The host `source` says that its properties have changed.
@@ -85,11 +91,14 @@ class XDomainRequester {
   [[nodiscard]] const std::optional<wire::tb::PropertyDirectory>& properties() const noexcept {
     return properties_;
   }
+  [[nodiscard]] const wire::tb::LinkStateStatusResponse& link_status() const noexcept {
+    return link_status_;
+  }
   [[nodiscard]] uint32_t generation() const noexcept { return generation_; }
   [[nodiscard]] const RequesterStats& stats() const noexcept { return stats_; }
 
  private:
-  enum Question : uint8_t { kUuid, kAnnounce, kProperties };
+  enum Question : uint8_t { kUuid, kAnnounce, kProperties, kAskLinkStatus, kAskLinkChange };
   struct Task {
     bool wanted = false;
     uint32_t failures = 0;
@@ -100,6 +109,10 @@ class XDomainRequester {
   void done(Question question);
   void try_again(Question question, Instant due, DiscoveryFailure otherwise);
   void fail(DiscoveryFailure failure);
+  // Failing at it is no failure of the discovery.
+  [[nodiscard]] static bool optional(Question question) {
+    return question != kUuid && question != kProperties;
+  }
   [[nodiscard]] bool answers(Question question) const { return outstanding_ == question; }
   void take_uuid(Instant now, const wire::tb::UuidResponse& response);
   void take_properties(Instant now, const wire::tb::PropertiesResponse& response);
@@ -110,7 +123,7 @@ class XDomainRequester {
   wire::tb::Uuid self_;
   DiscoveryState state_ = DiscoveryState::kDown;
   DiscoveryFailure failure_ = DiscoveryFailure::kNone;
-  std::array<Task, 3> tasks_;
+  std::array<Task, 5> tasks_;
   std::optional<Question> outstanding_;
   Instant deadline_ = Instant::never();
   bool announce_again_ = false;
@@ -118,6 +131,8 @@ class XDomainRequester {
   std::optional<wire::tb::Uuid> peer_;
   std::optional<wire::tb::PropertyDirectory> properties_;
   uint32_t generation_ = 0;
+  wire::tb::LinkStateStatusResponse link_status_;
+  wire::tb::LinkStateChangeRequest link_change_;
   wire::tb::PropertyAssembly assembly_;
   std::deque<DiscoveryEvent> events_;
   RequesterStats stats_;
