@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/time.h"
 #include "fabric/config_task.h"
@@ -125,7 +126,7 @@ class Port {
   bool closing_ = false;
   LaneReading lanes_;
   bool bonding_ = false;  // has been tried since the link is up
-  uint32_t looks_ = 0;    // at the link that are to come, until it has two lanes
+  uint32_t looks_ = 0;    // at a link that is to have two lanes
   Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
   std::deque<Job> jobs_;
