@@ -90,6 +90,10 @@ TEST_F(DoctorTest, ControllersAreFoundByClassOrDriver) {
   const Check one = check_controllers(machine_);
   EXPECT_EQ(one.result, CheckResult::kOk);
   EXPECT_EQ(one.text, "0000:3a:00.0 [0x8086:0x5781] driver thunderbolt");
+  file("/sys/bus/pci/devices/0000:3a:00.0/device", "0x9a1b");
+  EXPECT_EQ(
+      check_controllers(machine_).text,
+      "0000:3a:00.0 [0x8086:0x9a1b] driver thunderbolt (Ice Lake, Tiger Lake: 20 Gb/s at most)");
   // A controller from before USB4: another class, the same driver.
   file("/sys/bus/pci/devices/0000:05:00.0/class", "0x088000");
   link("/sys/bus/pci/devices/0000:05:00.0/driver", "../drivers/thunderbolt");

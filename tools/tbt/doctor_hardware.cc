@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "rail/nhi/controllers.h"
+#include "rail/nhi/quirks.h"
 #include "sys/file_look.h"
 #include "tbt/doctor.h"
 
@@ -22,46 +24,37 @@ struct KernelVersion {
 constexpr KernelVersion kOldestKernel{5, 9};    // close_range, which starting the daemons needs
 constexpr KernelVersion kTbstreamKernel{7, 2};  // the first with /dev/tbstreamX
 
-constexpr const char* kUsb4HostInterface = "0x0c0340";  // PCI class of every USB4 controller
-
 KernelVersion version_of(const Machine& m) {
   KernelVersion v;
   if (std::sscanf(m.kernel_release.c_str(), "%u.%u", &v.major, &v.minor) != 2) return {};
   return v;
 }
 
-// Controllers older than USB4 have no class of their own, but a driver.
-bool is_controller(const std::string& device) {
-  return first_line(device + "/class") == kUsb4HostInterface ||
-         link_target_name(device + "/driver") == "thunderbolt";
-}
-
-std::string controller_text(const std::string& folder, const std::string& address) {
-  const std::string device = folder + "/" + address;
-  const std::string driver = link_target_name(device + "/driver");
-  return fmt::format("{} [{}:{}] driver {}", address, first_line(device + "/vendor"),
-                     first_line(device + "/device"), driver.empty() ? "none" : driver);
+std::string controller_text(const rail::nhi::Controller& c) {
+  const std::string& driver = c.function.driver;
+  std::string text =
+      fmt::format("{} [0x{:04x}:0x{:04x}] driver {}", c.function.address, c.identity.vendor,
+                  c.identity.device, driver.empty() ? "none" : driver);
+  if (const auto& quirks = rail::nhi::quirks_of(c.identity); quirks.controller_mbps != 0) {
+    text += fmt::format(" ({}: {:.0f} Gb/s at most)", quirks.name,
+                        static_cast<double>(quirks.controller_mbps) / 1000);
+  }
+  return text;
 }
 
 std::vector<std::string> controllers_of(const Machine& m) {
-  const std::string folder = m.root + "/sys/bus/pci/devices";
   std::vector<std::string> found;
-  for (const std::string& address : names_in(folder)) {
-    if (is_controller(folder + "/" + address)) found.push_back(controller_text(folder, address));
-  }
+  for (const auto& c : rail::nhi::find_controllers(m.root)) found.push_back(controller_text(c));
   return found;
 }
 
-// A host at the other end of a cable: only such entries have a HopID limit.
 std::vector<std::string> peers_of(const Machine& m) {
   const std::string folder = m.root + "/sys/bus/thunderbolt/devices";
   std::vector<std::string> found;
   for (const std::string& name : names_in(folder)) {
-    const std::string device = folder + "/" + name;
-    if (!exists(device + "/maxhopid")) continue;
-    found.push_back(fmt::format("{} '{}' {} x{}", name, first_line(device + "/device_name"),
-                                first_line(device + "/rx_speed"),
-                                first_line(device + "/rx_lanes")));
+    const auto device = rail::nhi::look_at_cable_device(folder, name);
+    if (!device.is_peer) continue;
+    found.push_back(fmt::format("{} '{}' {} x{}", name, device.title, device.speed, device.lanes));
   }
   return found;
 }
