@@ -19,6 +19,7 @@ void add_devices(CLI::App& app);  // devices.cc
 void add_cable(CLI::App& app);    // cable.cc
 void add_dump(CLI::App& app);     // dump.cc
 void add_doctor(CLI::App& app);   // doctor.cc
+void add_bind(CLI::App& app);     // bind.cc: bind and unbind
 
 // Prints "tbt: MESSAGE" to standard error and ends the command with `code`.
 [[noreturn]] void fail(const std::string& message, int code = 1);
