@@ -370,6 +370,15 @@ class Bind(Fabric):
         self.bad("bind", "3a:00.0", *root, says="--yes")
         self.assertIn("0-1 'TS5'", self.tbt("bind", "3a:00.0", *root).stdout)
 
+    def test_probing_says_what_is_missing(self):
+        root = ["--root", self.root]
+        self.bad("nhi", "probe", "3a", *root, says="lspci -D")
+        self.bad("nhi", "probe", "3b:00.0", *root, says="no PCI device")
+        self.bad("nhi", "probe", "3a:00.0", *root, says="VT-d")
+        (self.root / "sys/kernel/iommu_groups/17").mkdir(parents=True)
+        (self.device / "iommu_group").symlink_to(self.root / "sys/kernel/iommu_groups/17")
+        self.bad("nhi", "probe", "3a:00.0", *root, says=["0000:3a:00.0: ", "modprobe vfio-pci"])
+
     def test_what_is_so_already_is_no_failure(self):
         self.assertIn("is not bound", self.good("unbind", "3a:00.0", "--root", self.root))
         (self.device / "driver").unlink()

@@ -20,6 +20,7 @@ void add_cable(CLI::App& app);    // cable.cc
 void add_dump(CLI::App& app);     // dump.cc
 void add_doctor(CLI::App& app);   // doctor.cc
 void add_bind(CLI::App& app);     // bind.cc: bind and unbind
+void add_nhi(CLI::App& app);      // nhi.cc
 
 // Prints "tbt: MESSAGE" to standard error and ends the command with `code`.
 [[noreturn]] void fail(const std::string& message, int code = 1);
