@@ -193,11 +193,13 @@ def crowd(site):
         site.say(f"{len(started)} processes on {os.cpu_count()} processors")
 
 
-def shape(site, name, **where):
+def shape(site, name, cable=(), **where):
     program = site.build / "tests" / "conformance" / name
     found = [program] if program.exists() else sorted(site.build.rglob(name))
     expect(found, f"{name} was not built")
     with Fabric(site) as fabric:
+        if cable:
+            site.tbt_command("cable", "--fabric", fabric.name, "set", "0", *cable)
         port = free_port()
         done = fabric.pair([found[0], "server", port], [found[0], "client", "127.0.0.1", port], port, **where)
         site.say(done[1].out.strip().splitlines()[-1] if done[1].out.strip() else "no output")
@@ -213,6 +215,13 @@ def nccl_shape(site):
 def jaccl_shape(site):
     """A program that uses plain dlsym and UC messages the way JACCL does, its receiver late."""
     shape(site, "jaccl_shape")
+
+
+@group()
+def orderly_end(site):
+    """A program ends while a slow cable is full of its writes: its peer still gets the last acknowledge."""
+    for _ in range(3):
+        shape(site, "orderly_end", cable=["rate=100M"])
 
 
 @group()

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -18,6 +19,11 @@ namespace {
 constexpr size_t kTxBurst = 32;
 constexpr int kTxBurstsPerStep = 4;
 constexpr Duration kAdvanceEvery = Duration::from_us(5);
+// A stopped peer's frames are dropped after 100 ms (rail/shared_rail_base.h), and a ring holds what
+// a slow link takes less than this for.
+constexpr Duration kLastWait = Duration::from_ms(250);
+constexpr std::chrono::microseconds kLastLook(20);
+constexpr Duration kFutile = Duration::from_ms(1000);
 
 std::atomic<bool> forked{false};
 
@@ -248,6 +254,23 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   deliver_events();
   if (worked) last_work_ = now;
   return worked;
+}
+
+// After one wait in vain the link is stuck: many queue pairs in a row do not wait one by one.
+void Process::send_last(Guard& hold, const std::function<bool()>& unsent) {
+  const Instant start = now();
+  step(start);
+  if (start < futile_until_) return;
+  for (Instant at = start; unsent(); step(at)) {
+    if (at - start > kLastWait) {
+      futile_until_ = at + kFutile;
+      return;
+    }
+    hold.unlock();
+    std::this_thread::sleep_for(kLastLook);
+    hold.lock();
+    at = now();
+  }
 }
 
 }  // namespace tbt::device

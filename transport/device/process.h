@@ -15,6 +15,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -61,6 +62,9 @@ class Process final : private engine::Router {
   [[nodiscard]] bool idle(Instant now) const noexcept { return now - last_work_ > kPatience; }
   // Sends what may be sent now.
   bool transmit(Instant now);
+  // Steps until nothing is `unsent` any more: what a queue pair owes its peer must leave before the
+  // pair, or the process, is gone. A full ring is waited for, without the lock, but not for ever.
+  void send_last(Guard& hold, const std::function<bool()>& unsent);
   // Hands events to the contexts.
   void deliver_events();
 
@@ -121,6 +125,7 @@ class Process final : private engine::Router {
   static constexpr Duration kPatience = Duration::from_us(20);
   Instant last_work_{};
   bool transmit_put_off_ = false;
+  Instant futile_until_{};  // send_last() does not wait before
   Instant asleep_until_{};  // at the latest, while asleep_
   bool received_ = false;   // a rail was asked for frames since interrupts were last armed
   Instant next_advance_{};

@@ -38,13 +38,12 @@ Result<Qp*> PdImpl::create_qp(const QpOptions& options) {
 Status QpImpl::destroy() {
   TBT_REQUIRE_USABLE();
   Process& process = context().process();
-  const auto hold = process.guard();
-  const Instant now = process.now();
-  process.step(
-      now);  // what has arrived is still taken, and acknowledged: the peer sent it in good faith
-  process.endpoint().destroy_qp(now, *pair);
-  process.transmit(now);
-  process.deliver_events();
+  auto hold = process.guard();
+  engine::Endpoint& endpoint = process.endpoint();
+  // What has arrived is still taken, and acknowledged: the peer sent it in good faith.
+  process.send_last(hold, [this] { return engine::Endpoint::owes_answer(*pair); });
+  endpoint.destroy_qp(process.now(), *pair);
+  process.send_last(hold, [&endpoint] { return endpoint.has_farewells(); });
   context().discard(*this);
   return {};
 }

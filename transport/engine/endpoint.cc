@@ -180,6 +180,17 @@ bool next_packet(Core& core, QueuePair& qp, TxPacket& packet) {
          next_uc_control(core, qp, packet);  // the request may have found no credit
 }
 
+bool next_orphan(Core& core, uint32_t rail, TxPacket& packet) {
+  const auto orphan = std::ranges::find(core.orphans, rail, &Core::Orphan::rail);
+  if (orphan == core.orphans.end()) return false;
+  packet.headers = orphan->headers;
+  packet.pieces = 0;
+  packet.payload_bytes = 0;
+  core.orphans.erase(orphan);
+  ++core.stats.tx_packets;
+  return true;
+}
+
 }  // namespace
 
 void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode,
@@ -220,6 +231,11 @@ uint32_t Endpoint::add_window(MwType type, verbs::ProtectionDomain* pd) {
 }
 const Stats& Endpoint::stats() const noexcept { return core_->stats; }
 uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
+bool Endpoint::has_farewells() const noexcept { return !core_->orphans.empty(); }
+bool Endpoint::owes_answer(const QueuePair& qp) noexcept {
+  const bool alive = qp.may_receive() || qp.closing;
+  return qp.type == QpType::kRc && alive && qp.has_path && owes_response(qp);
+}
 Instant Endpoint::next_deadline() const noexcept {
   return std::min(core_->deadlines.next(), core_->probes.next());
 }
@@ -371,9 +387,11 @@ bool Endpoint::has_transmit(uint32_t rail) const noexcept {
                              [rail](const Core::Orphan& orphan) { return orphan.rail == rail; });
 }
 
+// Farewells go first: they are few, and a full ring must not keep a process from ending.
 bool Endpoint::poll_transmit(Instant now, uint32_t rail, TxPacket& packet) {
   Core& core = *core_;
   core.now = now;
+  if (!core.orphans.empty() && next_orphan(core, rail, packet)) return true;
   ReadyList& list = core.ready[rail];
   while (QueuePair* qp = list.front()) {
     if (core.turn[rail] < core.options.packets_per_turn) {
@@ -389,14 +407,7 @@ bool Endpoint::poll_transmit(Instant now, uint32_t rail, TxPacket& packet) {
     }
     core.turn[rail] = 0;
   }
-  const auto orphan = std::ranges::find(core.orphans, rail, &Core::Orphan::rail);
-  if (orphan == core.orphans.end()) return false;
-  packet.headers = orphan->headers;
-  packet.pieces = 0;
-  packet.payload_bytes = 0;
-  core.orphans.erase(orphan);
-  ++core.stats.tx_packets;
-  return true;
+  return false;
 }
 
 bool Endpoint::poll_event(Event& event) {

@@ -134,8 +134,8 @@ class Endpoint {
   [[nodiscard]] bool free_number(uint32_t number) const noexcept;
   // EINVAL: limits exceeded, or the CQs are missing. The granted caps are in attr.cap.
   Result<QueuePair*> create_qp(const QpConfig& config);
-  // Owed acknowledges should have been sent before (poll_transmit); completions of the pair are
-  // removed.
+  // What owes_answer() tells of should have been sent before (poll_transmit), and has_farewells()
+  // afterwards; completions of the pair are removed.
   void destroy_qp(Instant now, QueuePair& qp);
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);
@@ -166,6 +166,10 @@ class Endpoint {
   [[nodiscard]] Instant last_loss() const noexcept;
 
   // Getters.
+  // Whether destroying the queue pair now would lose an answer that its peer waits for.
+  [[nodiscard]] static bool owes_answer(const QueuePair& qp) noexcept;
+  // Whether packets of no queue pair wait to be sent: farewells, above all.
+  [[nodiscard]] bool has_farewells() const noexcept;
   [[nodiscard]] const Stats& stats() const noexcept;
   [[nodiscard]] uint32_t queue_pairs() const noexcept;
 
