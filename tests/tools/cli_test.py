@@ -319,6 +319,11 @@ class BadInput(Fabric):
         self.bad(*words, code=125, says=["not allowed", "another user"], user=65534, group=65534, extra_groups=[])
         self.file("host0.sock").chmod(0o666)  # the daemon itself looks who calls
         self.bad(*words, code=125, says="not allowed", user=65534, group=65534, extra_groups=[])
+        self.file("fabric.json").chmod(0o600)
+        self.bad(*words, code=125, says=["not allowed", "run as that user"],
+                 user=65534, group=65534, extra_groups=[])
+        self.bad("fabric", "down", says="take it down as that user", user=65534, group=65534, extra_groups=[])
+        self.assertEqual(len(self.daemons()), 2)
         self.runtime.chmod(0o700)
         self.bad(*words, code=125, says="not allowed to look", user=65534, group=65534, extra_groups=[])
 
@@ -327,6 +332,14 @@ class BadInput(Fabric):
             resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))
         self.bad("fabric", "up", "--hosts", 8, says=["files", "ulimit -n"], preexec_fn=limit)
         self.assertEqual(self.daemons(), [])
+
+    def test_too_few_descriptors_for_a_program(self):
+        def limit(files):
+            return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+        self.good("fabric", "up", "--hosts", 8)
+        self.bad("run", "--host", 0, "--", "true", code=125, says="ulimit -n 36", preexec_fn=limit(35))
+        devices = self.tbt("run", "--host", 0, "--", "ibv_devinfo", preexec_fn=limit(36))  # and so many do
+        self.assertIn("PORT_ACTIVE", devices.stdout, devices.stderr)
 
     def test_interrupting_up_undoes_it(self):
         up = subprocess.Popen([BIN / "tbt", "fabric", "up", "--cable", "drop=100%"], env=self.env,

@@ -3,6 +3,8 @@
 // damaged.
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <memory>
@@ -48,7 +50,15 @@ bool end_daemon(int process, Instant deadline) {
   return false;
 }
 
+void refuse_anothers(const std::string& name) {
+  struct stat info {};
+  const bool known = ::stat(fabric_dir(name).c_str(), &info) == 0;
+  if (!known || ::geteuid() == 0 || info.st_uid == ::geteuid()) return;
+  fail(fmt::format("fabric '{}' is another user's: take it down as that user", name));
+}
+
 void take_down(const std::string& name) {
+  refuse_anothers(name);
   const std::vector<sys::UniqueFd> daemons = open_daemons(name);
   for (const auto& process : daemons) (void)sys::signal_process(process.get(), SIGTERM);
   const Instant deadline = sys::monotonic_now() + kGrace;

@@ -105,8 +105,10 @@ void Construction::make_dir() {
 void Construction::start_daemon(const sys::SpawnOptions& options, uint32_t host) {
   const auto pid = sys::spawn_daemon(options);
   if (!pid) {
-    fail(fmt::format("cannot start the daemon of host {}: {}: {} ({})", host, options.program,
-                     pid.error().text(), strerror(pid.error().code())));
+    const bool files = pid.error().code() == EMFILE;
+    fail(fmt::format("cannot start the daemon of host {}: {}: {} ({}){}", host, options.program,
+                     pid.error().text(), strerror(pid.error().code()),
+                     files ? "; allow more: ulimit -n 1024" : ""));
   }
   daemons_.push_back(pid.value());
 }

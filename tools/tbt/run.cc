@@ -2,6 +2,7 @@
 // before the system's, and the host's daemon through TBT_SOCKET; nothing else of its surroundings
 // changes.
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -58,12 +59,23 @@ void prepare_environment(const std::string& socket) {
        error == ENOENT ? kNotFound : kCannotExecute);
 }
 
+// The library says nothing and the program knows only that it has no device, so it is said here:
+// the program needs our memory of each host and a wake-up of each daemon, and files of its own.
+void check_descriptors(uint32_t hosts) {
+  rlimit limit{};
+  const rlim_t needed = 20 + 2 * rlim_t{hosts};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed) return;
+  fail(fmt::format("too few file descriptors for a program ({} may be open): ulimit -n {}",
+                   limit.rlim_cur, needed));
+}
+
 std::string socket_of(const RunOptions& o) {
   const fabric::FabricFile file = load_fabric(o.fabric);
   if (o.host >= file.hosts) {
     fail(
         fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1, o.host));
   }
+  check_descriptors(file.hosts);
   (void)status_or_fail(o.fabric, o.host);
   return host_file(o.fabric, o.host, "sock");
 }

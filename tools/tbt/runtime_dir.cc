@@ -131,6 +131,10 @@ fabric::FabricFile load_fabric(const std::string& name) {
   }
   const std::string path = fabric_dir(name) + "/fabric.json";
   const auto text = read_small_file(path);
+  if (!text && errno == EACCES) {
+    fail(fmt::format("not allowed to use fabric '{}': it is another user's, run as that user",
+                     name));
+  }
   if (!text) {
     fail(fmt::format("cannot read {}: {}; end the fabric with 'tbt fabric down --name {}'", path,
                      strerror(errno), name));
