@@ -199,6 +199,22 @@ TEST(PeerGone, ADeadProcessEndsItsConnectionsOnly) {
   h.expect_event(AsyncEventType::kQpFatal);
 }
 
+TEST(PeerGone, AHostThatCameBackHasNoneOfItsConnections) {
+  Harness h;
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.post_recv(10, 0, 8);
+  const uint16_t others[] = {kLocalLid, kPeerLid + 1};
+  h.endpoint->handle_host_gone(h.now, others);
+  EXPECT_EQ(h.qp->state, QpState::kRts);
+  const uint16_t lids[] = {kPeerLid - 1, kPeerLid};
+  h.endpoint->handle_host_gone(h.now, lids);
+  EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorPeerProcess);
+  EXPECT_EQ(h.expect_completion(WcStatus::kWrFlush).wr_id, 10u);
+  h.expect_event(AsyncEventType::kQpFatal);
+  h.endpoint->handle_host_gone(h.now, lids);
+  EXPECT_TRUE(h.events().empty()) << "said once";
+}
+
 TEST(PeerGone, TheLastRouteGoneIsALinkError) {
   Harness h;
   h.post(WrOpcode::kSend, 1, 0, 8);

@@ -92,5 +92,29 @@ TEST(Directory, LongNamesAreCut) {
   EXPECT_EQ(std::string(name.begin(), name.end()), "a" + std::string(63, '\0'));
 }
 
+TEST(Directory, APeerThatCameBackHasDeparted) {
+  DirectoryData before;
+  for (uint16_t i = 0; i < 3; ++i) {
+    before.peers[i].known = true;
+    before.peers[i].incarnation = 100u + i;
+    before.peers[i].ports[0].lid = static_cast<uint16_t>(64 * (i + 1));
+    before.peers[i].ports[2].lid = static_cast<uint16_t>(64 * (i + 1) + 2);
+  }
+  using Lids = std::vector<uint16_t>;
+  EXPECT_EQ(departed_lids({}, before), Lids{}) << "who came has not departed";
+  EXPECT_EQ(departed_lids(before, before), Lids{});
+  DirectoryData now = before;
+  std::swap(now.peers[0], now.peers[5]);
+  EXPECT_EQ(departed_lids(before, now), Lids{}) << "it is the incarnation that counts";
+  now.peers[1].gone = true;
+  now.peers[7] = before.peers[1];
+  now.peers[7].incarnation = 200;
+  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130})) << "though the LIDs are there again";
+  now.peers[2] = {};
+  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130, 192, 194}));
+  before.peers[2].gone = true;
+  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130})) << "that one had gone before";
+}
+
 }  // namespace
 }  // namespace tbt::fabric

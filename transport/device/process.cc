@@ -239,6 +239,8 @@ void Process::watch_directory(Instant now) {
   apply_departures(*before, now);
   if (same_routes(*before, directory_)) return;
   endpoint_->handle_routes_changed(now);
+  // A peer may have come back before we looked, so that all its routes are as they were.
+  endpoint_->handle_host_gone(now, fabric::departed_lids(*before, directory_));
   for (ContextImpl* context : contexts_) context->routes_changed(active[context->port()]);
 }
 

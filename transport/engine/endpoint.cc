@@ -106,6 +106,17 @@ void lose_peer(Core& core, QueuePair& qp, uint32_t vendor) {
   core.raise(AsyncEventType::kQpFatal, qp.user);
 }
 
+// Nobody is left at the other end. After a farewell the application still has its grace.
+void lose_process(Core& core, QueuePair& qp) {
+  if (!qp.req.peer_gone) return lose_peer(core, qp, kVendorPeerProcess);
+  qp.lost_deadline = core.now + core.options.farewell_grace;
+  core.deadlines.update(qp, qp.deadline());
+}
+
+bool leads_to(const QueuePair& qp, std::span<const uint16_t> lids) noexcept {
+  return qp.connected() && qp.has_path && std::ranges::count(lids, qp.path.dlid) != 0;
+}
+
 void handle_reset(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
   if (!qp.connected() || headers.src_qp != qp.attr.dest_qpn || qp.req.peer_gone) return;
   qp.req.peer_gone = true;
@@ -371,13 +382,18 @@ void Endpoint::handle_process_gone(Instant now, const GoneProcess& gone) {
   Core& core = *core_;
   core.now = now;
   core.qps.for_each([&](QueuePair& qp) {
-    if (!qp.connected() || !qp.has_path || std::ranges::count(gone.lids, qp.path.dlid) == 0) return;
     const uint32_t local = qp.attr.dest_qpn & 0x3ffff;
-    if (qp.attr.dest_qpn >> 18 != gone.slot || ((local - gone.first) & 0x3ffff) >= gone.count)
-      return;
-    if (!qp.req.peer_gone) return lose_peer(core, qp, kVendorPeerProcess);
-    qp.lost_deadline = core.now + core.options.farewell_grace;
-    core.deadlines.update(qp, qp.deadline());
+    const bool its = qp.attr.dest_qpn >> 18 == gone.slot &&
+                     ((local - gone.first) & 0x3ffff) < gone.count && leads_to(qp, gone.lids);
+    if (its) lose_process(core, qp);
+  });
+}
+
+void Endpoint::handle_host_gone(Instant now, std::span<const uint16_t> lids) {
+  Core& core = *core_;
+  core.now = now;
+  core.qps.for_each([&](QueuePair& qp) {
+    if (leads_to(qp, lids)) lose_process(core, qp);
   });
 }
 

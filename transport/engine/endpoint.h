@@ -2,7 +2,7 @@
 // thread.
 //
 //   commands   create_*, modify_qp, post_*   from the application; never send
-//   inputs     handle_packet, handle_timeout, handle_routes_changed, handle_process_gone
+//   inputs     handle_packet, handle_timeout, handle_routes_changed, handle_*_gone
 //                                            from the world; never send
 //   outputs    poll_transmit(rail), poll_event, next_deadline
 //                                            call them after every command and input until they are
@@ -153,6 +153,8 @@ class Endpoint {
   // Resolves every path anew; connections without one fail with kVendorLinkDown.
   void handle_routes_changed(Instant now);
   void handle_process_gone(Instant now, const GoneProcess& gone);
+  // The host with these LIDs, as it was, is no more; another may have taken its place and its LIDs.
+  void handle_host_gone(Instant now, std::span<const uint16_t> lids);
 
   // Outputs.
   [[nodiscard]] bool has_transmit(uint32_t rail) const noexcept;

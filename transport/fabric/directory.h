@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "rail/host_memory.h"
 #include "wire/control.h"
@@ -86,6 +87,10 @@ static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
 
 // Cut to 63 bytes; the rest is zero.
 void set_name(std::array<char, 64>& to, std::string_view name) noexcept;
+
+// The LIDs of peers that were there and are not any more, or have another incarnation now: what was
+// connected to them has nobody at its other end, though the LIDs may lead somewhere again.
+std::vector<uint16_t> departed_lids(const DirectoryData& before, const DirectoryData& now);
 
 Directory& directory_of(rail::HostMemory& memory) noexcept;
 uint32_t directory_generation(rail::HostMemory& memory) noexcept;
