@@ -19,14 +19,15 @@ enum class Checker : uint8_t {
   kSlots,     // places of the send and receive queues
   kCredits,   // no more credit at a sender than its receiver has receives
   kFlush,     // after an error everything outstanding comes back
-  kLiveness,  // all work ends once the cables have healed
+  kLiveness,  // all work ends once the cables have healed, or in its time
+  kSession,   // nothing of an earlier incarnation of a host is taken
   kCount
 };
 
 constexpr const char* checker_name(Checker checker) noexcept {
-  constexpr const char* kNames[] = {"none",    "order",   "status", "fields",
-                                    "payload", "memory",  "guards", "delivery",
-                                    "slots",   "credits", "flush",  "liveness"};
+  constexpr const char* kNames[] = {"none",   "order",    "status",   "fields", "payload",
+                                    "memory", "guards",   "delivery", "slots",  "credits",
+                                    "flush",  "liveness", "session"};
   return kNames[static_cast<size_t>(checker)];
 }
 

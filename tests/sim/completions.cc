@@ -160,7 +160,8 @@ bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) co
   const Sent& sent = *std::ranges::find(side.sent, wc.wr_id, &Sent::wr_id);
   switch (wc.status) {
     case WcStatus::kRetryExc:  // also of a peer that failed for its own reason; its NAK was lost
-      return (options_.may_fail || peer.qp->state == QpState::kErr) &&
+      if (wc.vendor_err == kVendorPeerProcess || wc.vendor_err == kVendorLinkDown) return side.told;
+      return (options_.may_fail || peer.dead || peer.qp->state == QpState::kErr) &&
              (wc.vendor_err == kVendorRetryTimeout || wc.vendor_err == kVendorPsnRetry);
     case WcStatus::kRnrRetryExc:
       return options_.rnr_retry < 7 && wc.vendor_err == kVendorRnr;

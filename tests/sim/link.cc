@@ -11,12 +11,13 @@ bool later(const Flight& a, const Flight& b) noexcept {
   return a.arrival != b.arrival ? a.arrival > b.arrival : a.order > b.order;
 }
 
-Flight frame(const engine::TxPacket& packet) {
+Flight frame(const engine::TxPacket& packet, const Session& session) {
   alignas(64) static thread_local std::array<std::array<std::byte, 4096>, 2> buffers;
   std::byte* const raw[2] = {buffers[0].data(), buffers[1].data()};
   Flight flight;
+  flight.session = session;
   flight.frame_count = fabric::write_packet(packet.headers, {packet.payload.data(), packet.pieces},
-                                            packet.payload_bytes, 0, raw, flight.shapes);
+                                            packet.payload_bytes, session.tag, raw, flight.shapes);
   for (size_t i = 0; i < flight.frame_count; ++i) {
     // Exactly as long as the frame, so that a sanitizer sees a read past its end.
     flight.frames[i].assign(buffers[i].begin(), buffers[i].begin() + flight.shapes[i].length);
@@ -43,10 +44,10 @@ void Link::enqueue(Instant arrival, Flight flight) {
   std::push_heap(heap_.begin(), heap_.end(), later);
 }
 
-void Link::send(Instant now, const engine::TxPacket& packet) {
+void Link::send(Instant now, const engine::TxPacket& packet, const Session& session) {
   busy_until_ = std::max(busy_until_, now) + Duration{faults.packet_ns};
   if (down_ || rng_.chance_ppm(faults.drop_ppm)) return;
-  Flight flight = frame(packet);
+  Flight flight = frame(packet, session);
   if (rng_.chance_ppm(faults.corrupt_ppm)) {
     auto& bytes = flight.frames[rng_.below(static_cast<uint32_t>(flight.frame_count))];
     bytes[rng_.below(static_cast<uint32_t>(bytes.size()))] ^= std::byte(1u << rng_.below(8));

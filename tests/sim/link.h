@@ -31,8 +31,16 @@ struct LinkFaults {
   void heal() noexcept { drop_ppm = corrupt_ppm = duplicate_ppm = jitter_ns = 0; }
 };
 
+// What a frame was sent under: the tag says it, and the two numbers are the truth.
+struct Session {
+  uint64_t from = 0;  // incarnations
+  uint64_t to = 0;
+  uint32_t tag = 0;
+};
+
 struct Flight {
   Instant arrival;
+  Session session;
   uint64_t order = 0;  // of sending: breaks ties
   std::array<std::vector<std::byte>, fabric::kFramesPerPacketMax> frames;
   std::array<rail::TxFrame, fabric::kFramesPerPacketMax> shapes{};
@@ -48,7 +56,7 @@ class Link {
 
   LinkFaults faults;
 
-  void send(Instant now, const engine::TxPacket& packet);
+  void send(Instant now, const engine::TxPacket& packet, const Session& session = {});
   [[nodiscard]] Instant next_arrival() const noexcept;
   // When the last packet that was sent has left.
   [[nodiscard]] Instant busy_until() const noexcept { return busy_until_; }

@@ -169,6 +169,7 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
 void Traffic::post_send(Instant now, Side& side) {
   if (side.sent.size() == kSends || side.failed) return;
   Sent sent;
+  sent.posted = now;
   SendWr wr;
   sent.slot = free_slot(side.sent, side.send_slots);
   sent.wr_id = wr.wr_id = side.next_id++ | uint64_t{&side == &sides_[1]} << 40;

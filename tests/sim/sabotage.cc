@@ -60,6 +60,8 @@ constexpr const char* kNames[] = {
     "unsignaled requests complete visibly",
     "UC drops instead of waiting",
     "deregistered key still works",
+    "frame of an earlier incarnation taken",
+    "connection outlives its peer's host",
     "timers never fire",
 };
 static_assert(std::size(kNames) == static_cast<size_t>(Bug::kCount));

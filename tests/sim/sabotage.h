@@ -68,6 +68,8 @@ enum class Bug : uint8_t {
   kSignalAll,
   kUcDrop,
   kKeyLivesOn,
+  kSessionIgnored,
+  kHostEndUnheard,
   kTimersDead,
   kCount
 };
@@ -104,6 +106,8 @@ class Saboteur {
   bool receive_twice() { return bug_ == Bug::kReceiveTwice && strike(); }
   bool ignore_fence() { return bug_ == Bug::kFenceIgnored && always(); }
   bool key_lives_on() { return bug_ == Bug::kKeyLivesOn && always(); }
+  bool session_ignored() { return bug_ == Bug::kSessionIgnored && always(); }
+  bool host_end_unheard() { return bug_ == Bug::kHostEndUnheard && always(); }
   bool signal_all() { return bug_ == Bug::kSignalAll && always(); }
   [[nodiscard]] bool timers_dead() const noexcept { return bug_ == Bug::kTimersDead; }
 

@@ -24,12 +24,19 @@ World::World(uint64_t seed, Bug bug)
       act_within_(kActWithin) {
   const uint32_t hosts = rng_.below(3) == 0 ? 3 + rng_.below(2) : 2;
   for (uint32_t i = 0; i < hosts; ++i)
-    nodes_.push_back(std::make_unique<Node>(i, Rng(rng_.next()), saboteur_));
+    nodes_.push_back(std::make_unique<Node>(i, hosts, Rng(rng_.next()), saboteur_));
+  for (auto& node : nodes_) {
+    for (auto& other : nodes_) node->meet(now_, other->index(), other->incarnation());
+  }
   draw_cables();
   if (rng_.below(6) == 0) draw_outage();
   const uint32_t pairs = 1 + rng_.below(3);
   for (uint32_t i = 0; i < pairs; ++i) draw_traffic();
-  if (rng_.below(3) == 0) draw_datagrams();
+  if (rng_.below(8) == 0) {
+    draw_crash();
+  } else if (rng_.below(3) == 0) {
+    draw_datagrams();
+  }
 }
 
 void World::draw_cables() {
@@ -91,6 +98,7 @@ void World::draw_traffic() {
   static constexpr uint32_t kStarts[] = {0xfffff0, 0x7ffff0, 0};
   for (uint32_t& psn : options.first_psn)
     psn = rng_.below(2) == 0 ? kStarts[rng_.below(3)] : rng_.below(1 << 24);
+  for (uint32_t& number : options.numbers) number = next_number_++;
   const uint32_t ways[] = {a * hosts() + b, b * hosts() + a};
   auto all = [&](auto&& holds) { return holds(ways[0]) && holds(ways[1]); };
   options.may_fail = hard_ || !all([&](uint32_t way) { return !broken_[way]; });

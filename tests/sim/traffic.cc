@@ -54,7 +54,7 @@ void Traffic::modify(Instant now, Side& side, const QpAttr& attr, uint32_t mask)
 }
 
 void Traffic::connect(Instant now) {
-  for (uint32_t i = 0; i < 2; ++i) make_pair(sides_[i], (1u << 18) + 10 + number_ * 2 + i);
+  for (uint32_t i = 0; i < 2; ++i) make_pair(sides_[i], options_.numbers[i]);
   const bool rc = options_.type == QpType::kRc;
   for (uint32_t i = 0; i < 2; ++i) {
     Side& side = sides_[i];
@@ -108,7 +108,7 @@ void Traffic::deregister(uint32_t side) {
 
 // What a queue pair refused tells its owner no completion, but an event.
 void Traffic::note_errors(Side& side) {
-  if (side.other_error || (side.access_error && !side.second_gone))
+  if ((side.other_error && !peer_of(side).dead) || (side.access_error && !side.second_gone))
     fail(side, Checker::kStatus, "asynchronous error");
   if (side.access_error) side.failed = side.cause = true;
 }
@@ -153,11 +153,12 @@ void Traffic::act(Instant now, bool new_work) {
   for (uint32_t i = 0; i < 2; ++i) {
     Side& side = sides_[i];
     Side& peer = sides_[1 - i];
+    if (side.dead) continue;
     if (side.qp->state == QpState::kErr) side.failed = true;
     note_errors(side);
     const bool half = side.failed && side.qp->state == QpState::kSqe;  // UC: it still receives
     if ((half || (peer.failed && !side.failed)) && side.cq->queued() == 0) close(now, side);
-    check_credits(side, peer);
+    if (!peer.dead) check_credits(side, peer);
     const bool starved = i == 1 && now >= options_.starved_from && now < options_.starved_until;
     const bool late = options_.slow_receiver && new_work && rng_.below(20) != 0;
     if (!side.failed && !starved && !late) post_receives(now, side);
@@ -172,14 +173,16 @@ void Traffic::act(Instant now, bool new_work) {
 }
 
 bool Traffic::quiet() const {
-  const bool failed = sides_[0].failed || sides_[1].failed;
+  const bool failed = sides_[0].failed || sides_[1].failed || !lost_at_.is_never();
   return std::ranges::all_of(sides_, [failed](const Side& side) {
+    if (side.dead) return true;
     return (failed ? side.qp->state == QpState::kErr : side.sent.empty()) && side.cq->queued() == 0;
   });
 }
 
 void Traffic::check_end() {
   for (Side& side : sides_) {
+    if (side.dead) continue;
     if (side.failed) {
       check_failed_end(side);
     } else {

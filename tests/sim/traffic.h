@@ -4,6 +4,7 @@
 //   traffic.cc      connecting, an application's turn, what must hold in between and at the end
 //   requests.cc     drawing and posting work requests, and predicting what each must do
 //   completions.cc  completions against the predictions
+//   crash.cc        the end of one side's host
 //
 // The oracle knows which bytes each receive must hold, what each READ and atomic must return, and
 // what the areas that the peer writes must look like. Completions must come once, in order, with a
@@ -27,7 +28,8 @@ struct TrafficOptions {
   QpType type = QpType::kRc;
   uint8_t mtu = 1;  // code
   uint32_t first_psn[2] = {};
-  bool may_fail = false;  // the faults are hard enough for RETRY_EXC
+  uint32_t numbers[2] = {};  // QPNs
+  bool may_fail = false;     // the faults are hard enough for RETRY_EXC
   uint8_t rnr_retry = 7;
   bool lossless = false;  // the cable loses, repeats and reorders nothing
   bool in_order = false;  // it repeats and reorders nothing
@@ -50,6 +52,14 @@ class Traffic {
   void act(Instant now, bool new_work);
   // The second key of one side is gone from now on; who uses it gets an error.
   void deregister(uint32_t side);
+  // The host of one side is dead from now on, and what it had is as it was. Until the other side is
+  // told, its requests may end by their retries; then everything of it ends at once.
+  void lose(Instant now, const Node& dead);
+  void tell(Instant now, const Node& survivor);
+  [[nodiscard]] bool died_first() const noexcept { return sides_[0].dead; }
+  [[nodiscard]] bool joins(const Node& a, const Node& b) const noexcept;
+  // For the next pair after that: what the surviving side might still send to it would fit.
+  [[nodiscard]] TrafficOptions succession(Rng& rng) const;
   [[nodiscard]] bool quiet() const;
   void check_end();
   [[nodiscard]] const Failure& failure() const noexcept { return failure_; }
@@ -65,6 +75,7 @@ class Traffic {
 
   struct Sent {
     uint64_t wr_id = 0;
+    Instant posted;
     WrOpcode opcode{};
     uint32_t length = 0;
     uint32_t slot = 0;
@@ -120,6 +131,8 @@ class Traffic {
     bool cause = false;     // and it is known why: an error was reported, or the application did it
     bool flushing = false;  // the first of the sends that failed was polled
     bool ended = false;     // the same of the receives
+    bool dead = false;      // with its host
+    bool told = false;      // of the peer's host's end
   };
 
   // traffic.cc
@@ -136,6 +149,9 @@ class Traffic {
   void check_queues(Side& side);
   void fail(const Side& side, Checker checker, const std::string& text);
   Side& peer_of(const Side& side) noexcept { return sides_[&side == &sides_[0] ? 1 : 0]; }
+
+  // crash.cc
+  void check_survivor(Instant now, const Side& side);
 
   // requests.cc
   void post_receives(Instant now, Side& side);
@@ -166,6 +182,7 @@ class Traffic {
   uint32_t number_;
   Saboteur& saboteur_;
   std::array<Side, 2> sides_;
+  Instant lost_at_ = Instant::never();
   Failure failure_;
   uint64_t completed_ = 0;
 };

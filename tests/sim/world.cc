@@ -19,6 +19,7 @@ void World::heal() {
 void World::act(bool new_work) {
   for (auto& node : nodes_) {
     if (!node->take_events()) failure_.note(Checker::kStatus, "a completion queue overflowed");
+    if (node->failure) failure_.note(node->failure.by, node->failure.text);
   }
   for (auto& traffic : traffic_) {
     traffic->act(now_, new_work);
@@ -64,8 +65,9 @@ void World::advance(Instant end, bool new_work, bool until_quiet) {
   Instant next_act = now_;
   while (now_ < end && !failure_) {
     while (!happenings_.empty() && happenings_.back().at <= now_) {
-      happenings_.back().happen();
+      const Happening due = std::move(happenings_.back());
       happenings_.pop_back();
+      due.happen();
     }
     receive_all();
     if (next_act <= now_) {
@@ -92,6 +94,8 @@ void World::check_end() {
   if (datagrams_) datagrams_->check_end();
   if (datagrams_ && datagrams_->failure())
     failure_.note(datagrams_->failure().by, datagrams_->failure().text);
+  if (grave_ && !grave_->guards_intact())
+    failure_.note(Checker::kGuard, "the dead host: bytes outside the buffers were written");
   for (size_t i = 0; i < nodes_.size(); ++i) {
     if (!nodes_[i]->guards_intact())
       failure_.note(Checker::kGuard,

@@ -6,6 +6,8 @@
 //     Node 0: Endpoint ==Link==> Node 1: Endpoint   ...
 //                      <==Link==
 //
+// One host may die and come back with another incarnation (crash.cc).
+//
 // The seed draws the hosts and the mix of faults first, then the traffic, then what happens in
 // between (story.cc). Traffic runs for a while, then the cables heal, and everything outstanding
 // must complete (world.cc). A failure names the checker that saw it; the seed replays it.
@@ -52,6 +54,12 @@ class World {
   void draw_traffic();
   void draw_starving(TrafficOptions& options);
   void draw_datagrams();
+  // crash.cc
+  void draw_crash();
+  void crash(uint32_t host);
+  void restart(uint32_t host, Duration longest);
+  void meet(uint32_t host, uint32_t other);
+  void renew(uint32_t host, uint32_t other);
   void add_happening(Instant at, std::string name, std::function<void()> happen);
 
   // world.cc
@@ -80,8 +88,10 @@ class World {
   std::vector<bool> cut_;              // any outage
   std::vector<Happening> happenings_;  // latest first
   std::vector<std::unique_ptr<Node>> nodes_;
+  std::unique_ptr<Node> grave_;               // the host that died, as it was
   std::vector<std::unique_ptr<Link>> links_;  // from * hosts + to
   std::vector<std::unique_ptr<Traffic>> traffic_;
+  uint32_t next_number_ = (1u << 18) + 10;  // QPN
   std::unique_ptr<Datagrams> datagrams_;
   Failure failure_;
   uint64_t hash_ = 0xcbf29ce484222325ULL;
