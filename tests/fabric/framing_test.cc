@@ -29,7 +29,7 @@ struct Written {
 };
 
 // `old`: what whoever used the buffers before has left there.
-Written write(uint32_t payload_bytes, std::byte old = std::byte{0xee}) {
+Written write(uint32_t payload_bytes, std::byte old = std::byte{0xee}, uint32_t tag = kTag) {
   Written out;
   for (auto& buffer : out.buffers) buffer.assign(4096, old);
   wire::PacketHeaders headers;
@@ -37,7 +37,7 @@ Written write(uint32_t payload_bytes, std::byte old = std::byte{0xee}) {
   const std::vector<std::byte> payload(payload_bytes, std::byte{0x11});
   const std::span<const std::byte> piece(payload);
   std::byte* const raw[2] = {out.buffers[0].data(), out.buffers[1].data()};
-  out.count = write_packet(headers, {&piece, 1}, payload_bytes, kTag, raw, out.frames);
+  out.count = write_packet(headers, {&piece, 1}, payload_bytes, tag, raw, out.frames);
   return out;
 }
 
@@ -66,6 +66,13 @@ TEST(Framing, NothingOfTheBuffersOldContentLeaves) {
 TEST(Framing, AFrameOfAnotherSessionIsDroppedAndCounted) {
   FramingStats stats;
   EXPECT_FALSE(read(write(8), stats, kTag + 1));
+  EXPECT_EQ(stats.bad_frame[static_cast<size_t>(wire::FrameError::kStaleTag)], 1u);
+}
+
+// Two hosts may both have none, and be strangers all the same.
+TEST(Framing, WithoutASessionNothingIsTaken) {
+  FramingStats stats;
+  EXPECT_FALSE(read(write(8, std::byte{0xee}, 0), stats, 0));
   EXPECT_EQ(stats.bad_frame[static_cast<size_t>(wire::FrameError::kStaleTag)], 1u);
 }
 

@@ -22,6 +22,7 @@ namespace {
 constexpr uint32_t kMessageBytes = 64 * 1024;
 constexpr uint32_t kDepth = 16;
 constexpr uint32_t kRingPackets = 64;
+constexpr uint32_t kTag = 1;  // of the one session
 constexpr Duration kRunTime = Duration::from_ms(150);
 
 struct Operation {
@@ -172,7 +173,7 @@ class Run {
     }
     engine::TxPacket packet;
     while (ring_has_room(i) && host.endpoint.poll_transmit(now_, 0, packet))
-      links_[i].send(now_, packet);
+      links_[i].send(now_, packet, {.tag = kTag});
   }
 
   void receive(Host& host, Link& in) {
@@ -181,7 +182,7 @@ class Run {
       wire::ParsedPacket packet;
       std::span<const std::byte> payload;
       const rail::RxPacket received = flight.as_received();
-      if (fabric::read_packet(received, 0, host.framing, packet, payload))
+      if (fabric::read_packet(received, kTag, host.framing, packet, payload))
         host.endpoint.handle_packet(now_, 0, packet, payload);
     }
   }

@@ -71,6 +71,8 @@ bool read_packet(const rail::RxPacket& received, uint32_t tag, FramingStats& sta
   auto frame_error = wire::check_frame(head, rest, tag, /*accept_any_tag=*/false, view);
   if (frame_error == wire::FrameError::kNone && head.sof != wire::kSofPacket)
     frame_error = wire::FrameError::kBadPdf;
+  // A rail without a session, whose frames would look like those of any other without one.
+  if (frame_error == wire::FrameError::kNone && tag == 0) frame_error = wire::FrameError::kStaleTag;
   if (frame_error != wire::FrameError::kNone) {
     ++stats.bad_frame[static_cast<size_t>(frame_error)];
     return false;

@@ -31,7 +31,7 @@ struct FramingStats {
 };
 
 // Checks and parses what a rail delivered. False, and counted, if it is not a good packet of this
-// session.
+// session; `tag` 0 is none, and takes nothing.
 bool read_packet(const rail::RxPacket& received, uint32_t tag, FramingStats& stats,
                  wire::ParsedPacket& packet, std::span<const std::byte>& payload) noexcept;
 
