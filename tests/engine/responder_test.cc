@@ -325,6 +325,29 @@ TEST(Responder, AReadWhoseRegionGoesAwayIsRefusedMidway) {
   EXPECT_EQ(h.qp->state, QpState::kErr);
 }
 
+// A copy of the request may come late, long after its peer has seen the answer and the key was
+// given up for good reason.
+TEST(Responder, ALateCopyOfAReadWhoseKeyIsGoneEndsNothing) {
+  Harness h;
+  auto headers = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  headers.dma_length = 8;
+  const uint32_t key = h.key;
+  h.receive(headers);
+  h.expect_packet(Opcode::kRcReadResponseOnly);
+  verbs::MemoryRegion region = *h.endpoint->regions().find(key);
+  h.key = h.endpoint->register_memory(region)->key;
+  h.post_recv(1, 0, 64);
+  h.endpoint->regions().erase(key);
+  h.receive(headers);
+  h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 1), bytes(8));
+  expect_nak(h, 2, kRqPsn);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcAck).headers.psn, kRqPsn + 1) << "taken after it";
+  h.expect_silence();
+  h.expect_completion();
+  EXPECT_TRUE(h.events().empty());
+  EXPECT_EQ(h.qp->state, QpState::kRts);
+}
+
 // Its loss must not hide the cause behind a time-out.
 TEST(Responder, TheNakThatEndedTheConnectionIsSaidAgainToWhoComesAgain) {
   Harness h;

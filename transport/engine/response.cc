@@ -72,6 +72,21 @@ void refuse_read(Core& core, QueuePair& qp, const Resource& slot) {
   enter_error(core, qp);
 }
 
+// The same of a READ that was answered in full before. Most likely its peer has the answer, and the
+// request is a late copy of one that was sent when the key was still good: no reason to end. A peer
+// that waits for it is told.
+void decline_repetition(Core& core, QueuePair& qp, Resource& slot) noexcept {
+  ResponderState& resp = qp.resp;
+  slot.pending = false;
+  --resp.pending;
+  if (resp.nak_owed) return;  // it comes again
+  ++core.stats.naks_error_sent;
+  resp.nak_owed = true;
+  resp.nak_psn = slot.cursor_psn;
+  resp.nak_syndrome = wire::aeth_syndrome(wire::AethKind::kNak,
+                                          static_cast<uint8_t>(wire::NakCode::kRemoteAccessError));
+}
+
 bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& packet) {
   const uint32_t index = psn_add(slot.cursor_psn, 0u - slot.first_psn);
   const uint32_t offset = index * qp.mtu;
@@ -82,7 +97,7 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
     from = core.regions.translate(slot.rkey, qp.accessor(), slot.va + offset, bytes,
                                   kAccessRemoteRead, why);
   if (bytes != 0 && from == nullptr) {
-    refuse_read(core, qp, slot);
+    slot.repeating ? decline_repetition(core, qp, slot) : refuse_read(core, qp, slot);
     return false;
   }
   packet.pieces = bytes != 0 ? 1 : 0;
@@ -129,7 +144,9 @@ bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
     if (make_read_response(core, qp, slot, packet)) return true;
   }
   if (resp.nak_owed) {
-    resp.nak_owed = resp.ack_owed = false;  // a NAK acknowledges everything before it (C-065)
+    resp.nak_owed = false;
+    // A NAK acknowledges everything before it (C-065), and more may have been taken.
+    if (resp.refused || resp.nak_psn == resp.expected_psn) resp.ack_owed = false;
     make_ack(qp, resp.nak_psn, resp.nak_syndrome, packet);
     return true;
   }
