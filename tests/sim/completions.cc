@@ -24,10 +24,12 @@ WcOpcode opcode_due(WrOpcode opcode) noexcept {
       return WcOpcode::kCmpSwap;
     case WrOpcode::kFetchAdd:
       return WcOpcode::kFetchAdd;
+    case WrOpcode::kLocalInv:
+      return WcOpcode::kLocalInv;
+    case WrOpcode::kBindMw:
+      return WcOpcode::kBindMw;
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
-    case WrOpcode::kLocalInv:  // these three are not drawn
-    case WrOpcode::kBindMw:
     case WrOpcode::kSendInv:
       break;
   }
@@ -89,6 +91,7 @@ void Traffic::check_answer(Side& side, const Sent& sent, const Wc& wc) {
 // its bytes are where they belong. `sent` has left side.sent.
 void Traffic::note_done(Side& side, const Sent& sent) {
   if (options_.type != QpType::kRc) return;
+  note_window_work(side, sent);
   Side& peer = peer_of(side);
   if (sent.opcode == WrOpcode::kRdmaWrite || sent.opcode == WrOpcode::kRdmaWriteImm)
     check_written(side, peer, sent);
@@ -140,9 +143,10 @@ void Traffic::check_message(Side& side, const Message& message, const Receive& r
                             const Wc& wc) {
   const std::byte* data = side.receive_slots[receive.slot];
   if (wc.byte_len != message.length) return fail(side, Checker::kFields, "byte_len of a receive");
-  if (wc.flags != (message.has_imm ? uint32_t{kWcWithImm} : 0) ||
-      (message.has_imm && wc.imm_be != message.imm))
-    return fail(side, Checker::kFields, "immediate");
+  if (wc.flags != (message.has_imm ? kWcWithImm : 0u) + (message.has_inv ? kWcWithInv : 0u) ||
+      (wc.flags != 0 && wc.imm_be != message.imm))
+    return fail(side, Checker::kFields, "immediate or invalidated key");
+  if (message.has_inv) note_invalidated(side, message.imm);
   if (wc.opcode != (message.is_write ? WcOpcode::kRecvRdmaImm : WcOpcode::kRecv))
     return fail(side, Checker::kFields, "opcode of a receive");
   const uint32_t placed = message.is_write ? 0 : message.length;
@@ -168,7 +172,8 @@ bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) co
     case WcStatus::kLocProt:
       return sent.second_local && side.second_gone && wc.vendor_err == kVendorLocalKey;
     case WcStatus::kRemAccess:
-      return sent.second_remote && peer.second_gone && wc.vendor_err == kVendorRemoteNak;
+      return (sent.bad_window || (sent.second_remote && peer.second_gone)) &&
+             wc.vendor_err == kVendorRemoteNak;
     case WcStatus::kRemOp:  // the peer's receive names a key that is gone
       return peer.second_gone && wc.vendor_err == kVendorRemoteNak;
     default:

@@ -28,6 +28,8 @@ uint32_t free_slot(const Entries& entries, const std::array<std::byte*, kSlots>&
 
 }  // namespace
 
+uint32_t Traffic::free_send_slot(const Side& side) { return free_slot(side.sent, side.send_slots); }
+
 uint32_t Traffic::draw_length() {
   const uint32_t least = options_.type == QpType::kRc ? 0 : 8;  // UC messages carry their id
   const uint32_t mtu = 128u << options_.mtu;
@@ -94,6 +96,7 @@ void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
   const bool still = wr.opcode == WrOpcode::kRdmaRead && !sent.moving;
   wr.remote_addr =
       reinterpret_cast<uint64_t>(still ? peer.read_area : peer.write_area) + sent.area_offset;
+  if (options_.windows && !still) choose_window(side, wr, sent);
 }
 
 // Which keys the request names; the local one is returned. A key that is gone must make it fail,
@@ -102,8 +105,9 @@ uint32_t Traffic::choose_keys(Side& side, SendWr& wr, Sent& sent) {
   const Side& peer = peer_of(side);
   if (!options_.second_keys || sent.length == 0) return side.node->key;
   sent.second_local = (wr.flags & kSendInline) == 0 && rng_.below(4) == 0;
-  sent.second_remote =
-      wr.opcode != WrOpcode::kSend && wr.opcode != WrOpcode::kSendImm && rng_.below(4) == 0;
+  const bool takes_rkey = is_answered(wr.opcode) || wr.opcode == WrOpcode::kRdmaWrite ||
+                          wr.opcode == WrOpcode::kRdmaWriteImm;
+  sent.second_remote = takes_rkey && sent.window < 0 && rng_.below(4) == 0;
   if (sent.second_remote) wr.rkey = peer.second_key;
   side.doomed = side.doomed || (sent.second_local && side.second_gone) ||
                 (sent.second_remote && peer.second_gone);
@@ -140,13 +144,16 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
       peer.expected.push_back(
-          {sent.wr_id, sent.length, wr.opcode == WrOpcode::kSendImm, false, wr.imm_be});
+          {sent.wr_id, sent.length, wr.opcode == WrOpcode::kSendImm, false, false, wr.imm_be});
+      break;
+    case WrOpcode::kSendInv:
+      peer.expected.push_back({sent.wr_id, sent.length, false, true, false, wr.rkey});
       break;
     case WrOpcode::kRdmaWrite:
     case WrOpcode::kRdmaWriteImm:
       predict_write(side, wr, sent, data);
       if (wr.opcode == WrOpcode::kRdmaWriteImm)
-        peer.expected.push_back({sent.wr_id, sent.length, true, true, wr.imm_be});
+        peer.expected.push_back({sent.wr_id, sent.length, true, false, true, wr.imm_be});
       break;
     case WrOpcode::kFetchAdd:
       sent.expect = peer.counter_shadow;
@@ -159,19 +166,19 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
     case WrOpcode::kRdmaRead:
       predict_read(side, sent);
       break;
-    case WrOpcode::kLocalInv:  // these three are not drawn
+    case WrOpcode::kLocalInv:
     case WrOpcode::kBindMw:
-    case WrOpcode::kSendInv:
       break;
   }
 }
 
 void Traffic::post_send(Instant now, Side& side) {
   if (side.sent.size() == kSends || side.failed) return;
+  if (options_.windows && rng_.below(8) == 0 && post_window_work(now, side)) return;
   Sent sent;
   sent.posted = now;
   SendWr wr;
-  sent.slot = free_slot(side.sent, side.send_slots);
+  sent.slot = free_send_slot(side);
   sent.wr_id = wr.wr_id = side.next_id++ | uint64_t{&side == &sides_[1]} << 40;
   draw_request(side, wr, sent);
   std::byte* data = side.send_slots[sent.slot];
@@ -181,7 +188,8 @@ void Traffic::post_send(Instant now, Side& side) {
   const uint32_t cut = answered && sent.length == 8 ? 8 : rng_.below(sent.length + 1);
   sent.signaled = ++side.posted >= 4 || rng_.below(3) != 0;
   if (sent.signaled) side.posted = 0;
-  wr.flags = (sent.signaled ? kSendSignaled : 0u) | (rng_.below(6) == 0 ? kSendFence : 0u);
+  wr.flags = (sent.signaled ? kSendSignaled : 0u) | (rng_.below(6) == 0 ? kSendFence : 0u) |
+             (wr.opcode == WrOpcode::kSendInv ? kSendFence : 0u);  // READs through it are done
   if (!answered && sent.length <= 64 && rng_.below(2) == 0) wr.flags |= kSendInline;
   const uint32_t key = choose_keys(side, wr, sent);
   const Sge sges[2] = {{at, cut, key}, {at + cut, sent.length - cut, key}};

@@ -62,6 +62,8 @@ constexpr const char* kNames[] = {
     "deregistered key still works",
     "frame of an earlier incarnation taken",
     "connection outlives its peer's host",
+    "invalidated window still works",
+    "window one byte too wide",
     "timers never fire",
 };
 static_assert(std::size(kNames) == static_cast<size_t>(Bug::kCount));

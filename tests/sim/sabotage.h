@@ -70,6 +70,8 @@ enum class Bug : uint8_t {
   kKeyLivesOn,
   kSessionIgnored,
   kHostEndUnheard,
+  kWindowLivesOn,
+  kWindowTooWide,
   kTimersDead,
   kCount
 };
@@ -108,6 +110,8 @@ class Saboteur {
   bool key_lives_on() { return bug_ == Bug::kKeyLivesOn && always(); }
   bool session_ignored() { return bug_ == Bug::kSessionIgnored && always(); }
   bool host_end_unheard() { return bug_ == Bug::kHostEndUnheard && always(); }
+  bool window_lives_on() { return bug_ == Bug::kWindowLivesOn && always(); }
+  bool window_too_wide() { return bug_ == Bug::kWindowTooWide && always(); }
   bool signal_all() { return bug_ == Bug::kSignalAll && always(); }
   [[nodiscard]] bool timers_dead() const noexcept { return bug_ == Bug::kTimersDead; }
 

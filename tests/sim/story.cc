@@ -111,6 +111,7 @@ void World::draw_traffic() {
   options.second_keys = rng_.below(6) == 0;
   options.by_event = rng_.below(4) == 0;
   options.shared_receive_queue = rng_.below(options.type == QpType::kUc ? 16 : 4) == 0;
+  options.windows = options.type == QpType::kRc && rng_.below(4) == 0;
   options.rd_atomic = static_cast<uint8_t>(1 + rng_.below(8));
   if (rng_.below(5) == 0) draw_starving(options);
   traffic_.push_back(std::make_unique<Traffic>(std::array{nodes_[a].get(), nodes_[b].get()},

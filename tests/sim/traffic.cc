@@ -26,6 +26,7 @@ Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng 
     fill(side.read_area, 77 + i, kAreaBytes);
     side.write_shadow.assign(kAreaBytes, std::byte{0});
     side.unknown.assign(kAreaBytes, std::byte{0});
+    if (options_.windows) make_windows(side);
     if (options_.second_keys) side.second_key = side.node->register_all();
     if (options_.by_event) side.cq->arm(false);
   }
@@ -108,7 +109,8 @@ void Traffic::deregister(uint32_t side) {
 
 // What a queue pair refused tells its owner no completion, but an event.
 void Traffic::note_errors(Side& side) {
-  if ((side.other_error && !peer_of(side).dead) || (side.access_error && !side.second_gone))
+  if ((side.other_error && !peer_of(side).dead) ||
+      (side.access_error && !side.second_gone && !side.offended))
     fail(side, Checker::kStatus, "asynchronous error");
   if (side.access_error) side.failed = side.cause = true;
 }
@@ -229,7 +231,8 @@ std::string Traffic::describe() const {
   std::string text =
       "pair " + std::to_string(number_) + (options_.type == QpType::kRc ? " rc" : " uc") + " mtu " +
       std::to_string(128u << options_.mtu) + (options_.shared_receive_queue ? " srq" : "") +
-      (options_.by_event ? " by event" : "") + (options_.second_keys ? " second keys" : "");
+      (options_.by_event ? " by event" : "") + (options_.second_keys ? " second keys" : "") +
+      (options_.windows ? " windows" : "");
   for (const Side& side : sides_) {
     char part[240];
     const engine::RequesterState& req = side.qp->req;

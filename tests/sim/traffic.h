@@ -4,6 +4,7 @@
 //   traffic.cc      connecting, an application's turn, what must hold in between and at the end
 //   requests.cc     drawing and posting work requests, and predicting what each must do
 //   completions.cc  completions against the predictions
+//   windows.cc      memory windows: binding, use, misuse and end
 //   crash.cc        the end of one side's host
 //
 // The oracle knows which bytes each receive must hold, what each READ and atomic must return, and
@@ -40,6 +41,7 @@ struct TrafficOptions {
   Instant starved_until = Instant::never();
   bool by_event = false;  // polls only when told of a completion
   bool shared_receive_queue = false;
+  bool windows = false;  // RC: some requests go through memory windows
   uint8_t rd_atomic = 4;
 };
 
@@ -70,6 +72,7 @@ class Traffic {
  private:
   static constexpr uint32_t kSends = 8;
   static constexpr uint32_t kReceives = 8;
+  static constexpr uint32_t kWindows = 2;
   static constexpr uint32_t kMessageMax = 5000;
   static constexpr uint32_t kAreaBytes = 10000;
 
@@ -81,6 +84,8 @@ class Traffic {
     uint32_t slot = 0;
     bool signaled = false;
     uint32_t area_offset = 0;    // WRITE and READ
+    int32_t window = -1;         // which of the peer's, or of its own, it is about
+    bool bad_window = false;     // it has no right to what it names
     bool second_local = false;   // uses the second key of its own side
     bool second_remote = false;  // or of the peer
     bool doomed = false;         // a key was gone before: it must not succeed
@@ -94,6 +99,7 @@ class Traffic {
     uint64_t id = 0;
     uint32_t length = 0;
     bool has_imm = false;
+    bool has_inv = false;  // imm: the key
     bool is_write = false;
     uint32_t imm = 0;
     bool acknowledged = false;
@@ -102,6 +108,18 @@ class Traffic {
     uint64_t wr_id = 0;
     uint32_t slot = 0;
     bool second = false;  // uses the second key
+  };
+  // A part of the write area. The peer is told of it when its bind is polled, and asks for nothing
+  // more through it once its end was posted, but for the requests that are meant to fail.
+  struct Window {
+    enum class State : uint8_t { kShut, kOpening, kOpen, kShutting };
+    MwType type = MwType::kType1;
+    State state = State::kShut;
+    uint32_t key = 0;
+    uint32_t dead_key = 0;  // the one before
+    uint32_t begin = 0;
+    uint32_t length = 0;
+    uint32_t access = 0;
   };
   // One end. Its peer's requests change the write area and the counter.
   struct Side : Sleeper {
@@ -122,6 +140,7 @@ class Traffic {
     std::deque<Sent> sent;
     std::deque<Receive> receives;
     std::deque<Message> expected;  // on their way here
+    std::array<Window, kWindows> windows;
     uint64_t next_id = 1;
     uint32_t posted = 0;  // send WRs since the last signaled one
     uint32_t second_key = 0;
@@ -132,6 +151,7 @@ class Traffic {
     bool flushing = false;  // the first of the sends that failed was polled
     bool ended = false;     // the same of the receives
     bool dead = false;      // with its host
+    bool offended = false;  // its peer has posted a request with a bad window
     bool told = false;      // of the peer's host's end
   };
 
@@ -153,6 +173,16 @@ class Traffic {
   // crash.cc
   void check_survivor(Instant now, const Side& side);
 
+  // windows.cc
+  void make_windows(Side& side);
+  bool post_window_work(Instant now, Side& side);
+  void draw_binding(Window& window);
+  [[nodiscard]] bool in_use(const Side& user, int32_t window) const;
+  void choose_window(Side& side, SendWr& wr, Sent& sent);
+  void spoil_window_use(const Window& window, const SendWr& wr, Sent& sent, uint32_t& key);
+  void note_window_work(Side& side, const Sent& sent);
+  void note_invalidated(Side& side, uint32_t key);
+
   // requests.cc
   void post_receives(Instant now, Side& side);
   bool post_receive(Instant now, Side& side, const RecvWr& wr);
@@ -163,6 +193,7 @@ class Traffic {
   void predict_write(Side& side, const SendWr& wr, const Sent& sent, const std::byte* data);
   void predict_read(Side& side, const Sent& sent);
   uint32_t draw_length();
+  static uint32_t free_send_slot(const Side& side);
 
   // completions.cc
   void check(Side& side, const Wc& wc);
