@@ -26,15 +26,16 @@ TEST(AttachProtocol, RequestsComeBackAsTheyWere) {
 
 TEST(AttachProtocol, RepliesComeBackAsTheyWere) {
   Reply reply;
-  ASSERT_TRUE(decode_reply(encode_grant({.slot = 63, .host = 2, .hosts = 4}), true, reply));
+  ASSERT_TRUE(decode_reply(encode_grant({.slot = 63, .host = 2, .hosts = 4}),
+                           Expected::kAttachGrant, reply));
   EXPECT_EQ(reply.code, 0);
   EXPECT_EQ(reply.grant.slot, 63);
   EXPECT_EQ(reply.grant.host, 2u);
   EXPECT_EQ(reply.grant.hosts, 4u);
-  ASSERT_TRUE(decode_reply(encode_refusal(EAGAIN, "full"), true, reply));
+  ASSERT_TRUE(decode_reply(encode_refusal(EAGAIN, "full"), Expected::kAttachGrant, reply));
   EXPECT_EQ(reply.code, EAGAIN);
   EXPECT_EQ(reply.text, "full");
-  ASSERT_TRUE(decode_reply(encode_done(), false, reply));
+  ASSERT_TRUE(decode_reply(encode_done(), Expected::kDone, reply));
   EXPECT_EQ(reply.code, 0);
 }
 
@@ -90,7 +91,7 @@ TEST(AttachProtocol, GrantsOutOfRangeAreRefused) {
            "{\"ok\":true,\"version\":1,\"slot\":1,\"host\":0,\"hosts\":9}",
        }) {
     Reply reply;
-    EXPECT_EQ(decode_reply(text, true, reply).code(), EPROTO) << text;
+    EXPECT_EQ(decode_reply(text, Expected::kAttachGrant, reply).code(), EPROTO) << text;
   }
 }
 
@@ -98,7 +99,7 @@ TEST(AttachProtocol, ARefusalAlwaysHasACode) {
   for (const char* text :
        {"{\"ok\":false}", "{\"ok\":false,\"code\":0}", "{\"ok\":false,\"code\":99999}"}) {
     Reply reply;
-    ASSERT_TRUE(decode_reply(text, true, reply)) << text;
+    ASSERT_TRUE(decode_reply(text, Expected::kAttachGrant, reply)) << text;
     EXPECT_EQ(reply.code, EPROTO);
   }
 }

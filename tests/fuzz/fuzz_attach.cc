@@ -15,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     TBT_ASSERT(again.settings.values == request.settings.values);
   }
   Reply reply;
-  if (decode_reply(text, /*expect_grant=*/true, reply) && reply.code == 0) {
+  if (decode_reply(text, Expected::kAttachGrant, reply) && reply.code == 0) {
     TBT_ASSERT(reply.grant.slot != 0 && reply.grant.host < reply.grant.hosts);
   }
   CableSettings settings;

@@ -29,7 +29,8 @@ Result<nlohmann::json> ask_status(const std::string& socket_path) {
   const auto text = ask(socket_path, {.operation = fabric::Operation::kStatus});
   if (!text) return text.error();
   fabric::Reply reply;
-  if (const Status s = fabric::decode_reply(text.value(), false, reply); !s) return s;
+  if (const Status s = fabric::decode_reply(text.value(), fabric::Expected::kDone, reply); !s)
+    return s;
   if (reply.code != 0) return Status(reply.code, "the daemon refused");
   return fabric::parse_json_object(text.value());
 }
@@ -73,7 +74,8 @@ void change_cable_or_fail(const std::string& fabric, uint32_t cable,
           {.operation = fabric::Operation::kCable, .cable = cable, .settings = settings});
   if (!text) fail(unreachable_text(fabric, host, text.error()));
   fabric::Reply reply;
-  if (!fabric::decode_reply(text.value(), false, reply)) fail("the daemon's answer makes no sense");
+  if (!fabric::decode_reply(text.value(), fabric::Expected::kDone, reply))
+    fail("the daemon's answer makes no sense");
   if (reply.code != 0) fail(reply.text);
 }
 

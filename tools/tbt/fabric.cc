@@ -11,6 +11,7 @@ void add_fabric(CLI::App& app) {
   add_fabric_up(*fabric);
   add_fabric_down(*fabric);
   add_fabric_status(*fabric);
+  add_fabric_serve(*fabric);
 }
 
 }  // namespace tbt::tool

@@ -8,5 +8,6 @@ namespace tbt::tool {
 void add_fabric_up(CLI::App& fabric);
 void add_fabric_down(CLI::App& fabric);
 void add_fabric_status(CLI::App& fabric);
+void add_fabric_serve(CLI::App& fabric);
 
 }  // namespace tbt::tool

@@ -44,6 +44,13 @@ void print_host(const json& host) {
     fmt::print("  host {}  {}\n", host.value("host", 0), host.value("error", ""));
     return;
   }
+  if (host.contains("guest")) {
+    const int player = host["guest"].value("served_by", 0);
+    fmt::print("  host {}  pid {}  virtual machine, {}\n", host.value("host", 0),
+               host.value("pid", 0),
+               player == 0 ? "not served" : fmt::format("served by {}", player));
+    return;
+  }
   const json ports = host.value("ports", json::array());
   fmt::print("  host {}  pid {}  lid {}\n", host.value("host", 0), host.value("pid", 0),
              ports.empty() ? 0 : ports[0].value("lid", 0));

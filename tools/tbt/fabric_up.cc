@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <memory>
@@ -39,6 +40,11 @@ struct UpOptions {
   std::string nhi = "intel";
   uint64_t seed = 1;
   uint32_t cables_per_pair = 1;
+  std::vector<uint32_t> guests;  // hosts that are left to virtual machines
+
+  [[nodiscard]] bool is_guest(uint32_t host) const {
+    return std::find(guests.begin(), guests.end(), host) != guests.end();
+  }
 };
 
 volatile sig_atomic_t interrupted = 0;
@@ -180,7 +186,8 @@ Parts make_parts(const UpOptions& o, const fabric::FabricFile& file) {
   config.hop_count = o.hops;
   config.intel = o.nhi == "intel";
   config.seed = o.seed;
-  config.fixed_paths = false;  // the daemons find each other
+  config.fixed_paths = false;  // the connection managers set them
+  for (const uint32_t guest : o.guests) config.guests |= 1u << guest;
   config.cables = file.cables;
   config.params.resize(file.cables.size());
   for (auto& params : config.params) fabric::apply_settings(settings, params);
@@ -207,28 +214,35 @@ sys::SpawnOptions daemon_options(const UpOptions& o, const Parts& parts, uint32_
                  "--hosts",     std::to_string(o.hosts),
                  "--vendor-id", std::to_string(ids.vendor),
                  "--device-id", std::to_string(ids.device)};
+  if (o.is_guest(host)) s.arguments.emplace_back("--guest");
   s.fds = parts.fds();
   s.log_path = host_file(o.name, host, "log");
   return s;
 }
 
-// Every plugged cable of the host has had its hello.
-bool is_ready(const std::string& name, uint32_t host) {
-  const auto status = ask_status(host_file(name, host, "sock"));
+bool leads_to_guest(const UpOptions& o, const fabric::FabricFile& file, uint32_t cable) {
+  if (cable >= file.cables.size()) return false;
+  return o.is_guest(file.cables[cable].host_a) || o.is_guest(file.cables[cable].host_b);
+}
+
+// Every plugged cable of the host has had its hello; virtual machines say hello when they run.
+bool is_ready(const UpOptions& o, const fabric::FabricFile& file, uint32_t host) {
+  const auto status = ask_status(host_file(o.name, host, "sock"));
   if (!status || !status.value().contains("links")) return false;
   for (const auto& link : status.value()["links"]) {
+    if (leads_to_guest(o, file, link.value("cable", UINT32_MAX))) continue;
     const std::string state = link.value("state", "");
     if (state != "up" && state != "unplugged") return false;
   }
   return true;
 }
 
-void await_hellos(const UpOptions& o, Construction& construction) {
+void await_hellos(const UpOptions& o, const fabric::FabricFile& file, Construction& construction) {
   const Instant deadline = sys::monotonic_now() + kReadyTimeout;
   for (uint32_t host = 0; host < o.hosts;) {
     if (interrupted != 0) fail("interrupted: the fabric was taken down again", 130);
     construction.check_daemons();
-    if (is_ready(o.name, host)) {
+    if (is_ready(o, file, host)) {
       host++;
     } else if (sys::monotonic_now() > deadline) {
       fail(
@@ -249,6 +263,10 @@ void catch_interrupts() {
 }
 
 void run(const UpOptions& o) {
+  for (const uint32_t guest : o.guests) {
+    if (guest >= o.hosts)
+      fail(fmt::format("there is no host {}: --guest is 0 to {}", guest, o.hosts - 1));
+  }
   fabric::FabricFile file{o.name, o.hosts, o.topology, o.hops, o.seed, {}};
   const TopologyWish wish{o.topology, o.hosts, o.cables_per_pair, o.hops};
   if (const std::string wrong = lay_cables(wish, file.cables); !wrong.empty()) fail(wrong);
@@ -257,7 +275,7 @@ void run(const UpOptions& o) {
   Construction construction(o.name);
   construction.make_dir();
   for (uint32_t h = 0; h < o.hosts; h++) construction.start_daemon(daemon_options(o, parts, h), h);
-  await_hellos(o, construction);
+  await_hellos(o, file, construction);
   save_fabric(file);
   construction.keep();
   fmt::print("fabric '{}' is up: {} hosts, {} cable{}\n", o.name, o.hosts, file.cables.size(),
@@ -286,6 +304,10 @@ void add_fabric_up(CLI::App& fabric) {
   up->add_option("--nhi", o->nhi, "flavour of the controllers: intel or amd")
       ->check(CLI::IsMember({"intel", "amd"}))
       ->capture_default_str();
+  up->add_option("--guest", o->guests,
+                 "leave this host to a virtual machine: see 'tbt fabric serve'; may be repeated")
+      ->expected(1)
+      ->take_all();
   up->add_option("--seed", o->seed, "seed of the cables' faults")->capture_default_str();
   up->callback([o] { run(*o); });
 }

@@ -18,6 +18,8 @@
 #include "rail/shared_rail.h"
 #include "sys/monotonic_clock.h"
 #include "sys/process.h"
+#include "tbtd/cable_change.h"
+#include "tbtd/pid_file.h"
 #include "tbtd/slots.h"
 #include "tbtd/status_report.h"
 
@@ -39,19 +41,6 @@ uint64_t draw_incarnation() {
     if (::getrandom(&value, sizeof value, 0) != sizeof value) value = 0;
   }
   return value;
-}
-
-Status write_pid_file(const std::string& path) {
-  const auto self = sys::name_process(::getpid());
-  if (!self) return self.error();
-  const std::string text = fmt::format("{} {}\n", self.value().pid, self.value().start_ticks);
-  const sys::UniqueFd fd(
-      ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!fd) return Status(errno, "cannot make the pid file");
-  if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
-    return Status(errno, "cannot write the pid file");
-  }
-  return {};
 }
 
 bool watch(int epoll, int fd, uint64_t tag) {
@@ -271,7 +260,10 @@ Answer Daemon::answer(const Client& client, const fabric::Request& request) {
     case fabric::Operation::kStatus:
       return {.text = status_report(*host_, *agent_, controller_->status())};
     case fabric::Operation::kCable:
-      return change_cable(request);
+      return change_cable(*host_->silicon, host_->interrupt_fds, request);
+    case fabric::Operation::kGuest:
+      return {.text = fabric::encode_refusal(EBUSY, "this daemon plays the controller itself"),
+              .close = true};
   }
   return {.text = fabric::encode_refusal(EINVAL, "unknown operation"), .close = true};
 }
@@ -293,23 +285,6 @@ Answer Daemon::attach(const Client& client) {
   for (const auto& memory : host_->memories) a.fds.push_back(memory->fd());
   for (const auto& interrupt : host_->interrupt_fds) a.fds.push_back(interrupt.get());
   return a;
-}
-
-Answer Daemon::change_cable(const fabric::Request& request) {
-  if (request.cable >= host_->silicon->cables()) {
-    return {.text = fabric::encode_refusal(ENODEV, "the fabric has no such cable")};
-  }
-  auto params = host_->silicon->params(request.cable);
-  fabric::apply_settings(request.settings, params);
-  host_->silicon->set_params(request.cable, params);
-  spdlog::info("cable {} of the fabric was changed", request.cable);
-  // Both ends look at their cables again, at once.
-  const auto ends = host_->silicon->ends(request.cable);
-  for (const uint32_t host : {ends.host_a, ends.host_b}) {
-    const uint64_t one = 1;
-    [[maybe_unused]] const ssize_t n = ::write(host_->interrupt_fds[host].get(), &one, sizeof one);
-  }
-  return {.text = fabric::encode_done()};
 }
 
 // The order matters: nobody may deliver to the slot any more before its buffers are taken back, and

@@ -59,7 +59,6 @@ class Daemon {
 
   Answer answer(const Client& client, const fabric::Request& request);
   Answer attach(const Client& client);
-  Answer change_cable(const fabric::Request& request);
   void process_gone(rail::SlotId slot, pid_t pid);
 
   std::string socket_path_;

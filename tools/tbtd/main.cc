@@ -10,6 +10,7 @@
 
 #include "fabric/open_host.h"
 #include "tbtd/daemon.h"
+#include "tbtd/guest_keeper.h"
 
 namespace {
 
@@ -26,13 +27,14 @@ std::vector<tbt::sys::UniqueFd> take_inherited(size_t count) {
   return fds;
 }
 
+template <typename Server>
 int serve(const tbt::daemon::DaemonOptions& options) {
   auto fds = take_inherited(tbt::fabric::descriptors_of(options.hosts));
   if (fds.empty()) {
     spdlog::error("the fabric's descriptors are missing: start it with 'tbt fabric up'");
     return 1;
   }
-  auto daemon = tbt::daemon::Daemon::start(options, std::move(fds));
+  auto daemon = Server::start(options, std::move(fds));
   if (!daemon) {
     spdlog::error("{}: {}", daemon.error().text(), strerror(daemon.error().code()));
     return 1;
@@ -58,9 +60,11 @@ int main(int argc, char** argv) {
   app.add_option("--hosts", options.hosts, "number of hosts")->required()->check(CLI::Range(2, 8));
   app.add_option("--vendor-id", options.vendor_id, "PCI vendor of the controller")->required();
   app.add_option("--device-id", options.device_id, "PCI device of the controller")->required();
+  bool guest = false;
+  app.add_flag("--guest", guest, "leave the host to a virtual machine");
   CLI11_PARSE(app, argc, argv);
   try {
-    return serve(options);
+    return guest ? serve<tbt::daemon::GuestKeeper>(options) : serve<tbt::daemon::Daemon>(options);
   } catch (const std::exception& e) {
     spdlog::error("{}", e.what());
     return 1;

@@ -217,4 +217,18 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
   return fabric::json_dump(report);
 }
 
+std::string guest_status_report(const rail::emulated::EmulatedFabric& silicon,
+                                const GuestReport& guest) {
+  const json report{{"ok", true},
+                    {"version", fabric::kAttachVersion},
+                    {"fabric", guest.fabric},
+                    {"host", guest.host},
+                    {"name", fmt::format("host{}", guest.host)},
+                    {"pid", ::getpid()},
+                    {"guest", {{"served_by", guest.served_by}}},
+                    {"links", json::array()},
+                    {"cables", cables_of(silicon)}};
+  return fabric::json_dump(report);
+}
+
 }  // namespace tbt::daemon

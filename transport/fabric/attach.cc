@@ -51,7 +51,7 @@ Result<std::unique_ptr<Attachment>> attach(const std::string& socket_path) {
                          : answer.error();
   }
   Reply reply;
-  if (const Status s = decode_reply(answer->text, /*expect_grant=*/true, reply); !s) return s;
+  if (const Status s = decode_reply(answer->text, Expected::kAttachGrant, reply); !s) return s;
   if (reply.code != 0) return refusal(reply.code);
   const HostShape shape{reply.grant.slot, reply.grant.host, reply.grant.hosts};
   auto attachment = map_host(shape, std::move(answer->fds));

@@ -12,8 +12,10 @@ struct OperationName {
   Operation operation;
   const char* name;
 };
-constexpr OperationName kOperations[] = {
-    {Operation::kAttach, "attach"}, {Operation::kStatus, "status"}, {Operation::kCable, "cable"}};
+constexpr OperationName kOperations[] = {{Operation::kAttach, "attach"},
+                                         {Operation::kStatus, "status"},
+                                         {Operation::kCable, "cable"},
+                                         {Operation::kGuest, "guest"}};
 
 json encode_settings(const CableSettings& settings) {
   json out = json::object();
@@ -58,6 +60,22 @@ Status decode_grant(const json& message, AttachGrant& out) {
   return {};
 }
 
+Status decode_guest_grant(const json& message, GuestGrant& out) {
+  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
+  const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
+  const auto vendor = json_uint(message, "vendor_id", UINT16_MAX);
+  const auto device = json_uint(message, "device_id", UINT16_MAX);
+  if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
+    return Status(EPROTO, "the daemon speaks another version");
+  }
+  if (!hosts || !host || *host >= *hosts || !vendor || !device) {
+    return Status(EPROTO, "the daemon's answer makes no sense");
+  }
+  out = {static_cast<uint32_t>(*host), static_cast<uint32_t>(*hosts),
+         static_cast<uint16_t>(*vendor), static_cast<uint16_t>(*device)};
+  return {};
+}
+
 }  // namespace
 
 std::string encode_request(const Request& request) {
@@ -95,13 +113,22 @@ std::string encode_grant(const AttachGrant& grant) {
                     {"hosts", grant.hosts}});
 }
 
+std::string encode_guest_grant(const GuestGrant& grant) {
+  return json_dump({{"ok", true},
+                    {"version", kAttachVersion},
+                    {"host", grant.host},
+                    {"hosts", grant.hosts},
+                    {"vendor_id", grant.vendor_id},
+                    {"device_id", grant.device_id}});
+}
+
 std::string encode_done() { return json_dump({{"ok", true}}); }
 
 std::string encode_refusal(int code, std::string_view text) {
   return json_dump({{"ok", false}, {"code", code}, {"error", std::string(text)}});
 }
 
-Status decode_reply(std::string_view text, bool expect_grant, Reply& out) {
+Status decode_reply(std::string_view text, Expected expected, Reply& out) {
   const json message = parse_json_object(text);
   const auto ok = message.is_object() ? message.find("ok") : message.end();
   if (!message.is_object() || ok == message.end() || !ok->is_boolean()) {
@@ -115,7 +142,8 @@ Status decode_reply(std::string_view text, bool expect_grant, Reply& out) {
     return {};
   }
   out.code = 0;
-  return expect_grant ? decode_grant(message, out.grant) : Status{};
+  if (expected == Expected::kAttachGrant) return decode_grant(message, out.grant);
+  return expected == Expected::kGuestGrant ? decode_guest_grant(message, out.guest) : Status{};
 }
 
 }  // namespace tbt::fabric

@@ -18,6 +18,7 @@ enum class Operation : uint8_t {
   kAttach,  // a slot, and the descriptors of everything
   kStatus,  // what the daemon knows, as JSON for people and tools
   kCable,   // change an emulated cable
+  kGuest,   // the descriptors of everything, to play the controller for a virtual machine
 };
 
 struct Request {
@@ -34,20 +35,32 @@ struct AttachGrant {
   uint32_t hosts = 0;
 };
 
+// The same for whoever plays the host's controller, which is to seem this one.
+struct GuestGrant {
+  uint32_t host = 0;
+  uint32_t hosts = 0;
+  uint16_t vendor_id = 0;
+  uint16_t device_id = 0;
+};
+
 struct Reply {
   int code = 0;      // 0, or the errno value of a refusal
   std::string text;  // of a refusal
   AttachGrant grant{};
+  GuestGrant guest{};
 };
+
+enum class Expected : uint8_t { kDone, kAttachGrant, kGuestGrant };
 
 std::string encode_request(const Request& request);
 // EPROTO: not of this protocol or version. EINVAL: a field is missing or out of range.
 Status decode_request(std::string_view text, Request& out);
 
 std::string encode_grant(const AttachGrant& grant);
+std::string encode_guest_grant(const GuestGrant& grant);
 std::string encode_done();
 std::string encode_refusal(int code, std::string_view text);
-// The reply to kAttach (`expect_grant`) or kCable.
-Status decode_reply(std::string_view text, bool expect_grant, Reply& out);
+// The reply to kAttach, kGuest, or kCable.
+Status decode_reply(std::string_view text, Expected expected, Reply& out);
 
 }  // namespace tbt::fabric

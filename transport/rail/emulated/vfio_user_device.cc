@@ -69,6 +69,7 @@ VfioUserDevice::Reply VfioUserDevice::answer(Caller& caller, const DmaMap& map) 
   const sys::UniqueFd& fd = caller.fds.empty() ? none : caller.fds[0];
   const Status s = memory_.map(map.iova, map.bytes, fd, map.file_offset, map.writeable);
   if (!s) return s;
+  memory_changed_();
   return encode_done(caller.header);
 }
 
@@ -78,6 +79,7 @@ VfioUserDevice::Reply VfioUserDevice::answer(Caller& caller, const DmaUnmap& unm
   } else if (const Status s = memory_.unmap(unmap.iova, unmap.bytes); !s) {
     return s;
   }
+  memory_changed_();
   return encode_dma_unmap(caller.header, unmap);
 }
 
@@ -135,8 +137,10 @@ VfioUserDevice::Reply VfioUserDevice::answer(Caller& caller, const RegionWrite& 
   const auto offset = static_cast<uint32_t>(write.offset);
   if (write.region == kRegionBar0) {
     write_bar(offset, write.data);
-  } else if (config_.write(offset, write.data)) {
-    reset();
+  } else {
+    const bool was_bus_master = config_.is_bus_master();
+    if (config_.write(offset, write.data)) reset();
+    if (config_.is_bus_master() != was_bus_master) memory_changed_();
   }
   return encode_region_write(caller.header, write);
 }
@@ -199,12 +203,14 @@ void VfioUserDevice::reset() noexcept {
   controller_->write32(nhi::kRegResetV1, 1);
   controller_->write32(nhi::kRegResetV2, 1);
   config_.reset();
+  memory_changed_();
   pending_ = 0;
 }
 
 void VfioUserDevice::disconnect() noexcept {
   reset();
   memory_.clear();
+  memory_changed_();
   for (sys::UniqueFd& fd : interrupts_) fd.reset();
   greeted_ = false;
 }

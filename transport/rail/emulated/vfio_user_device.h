@@ -9,7 +9,7 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -28,6 +28,9 @@ class VfioUserDevice final : public GuestPort {
 
   // The controller behind BAR0: needed before the first message. Not owned.
   void set_controller(nhi::PciDevice* controller) noexcept { controller_ = controller; }
+
+  // Called after each change of what find() answers.
+  void on_memory_change(std::function<void()> hook) { memory_changed_ = std::move(hook); }
 
   // Carries a message out; `reply` is what the machine gets, empty if it wants nothing. An error
   // means that the machine is not to be talked to any more.
@@ -67,6 +70,7 @@ class VfioUserDevice final : public GuestPort {
   void reset() noexcept;
 
   nhi::PciDevice* controller_ = nullptr;
+  std::function<void()> memory_changed_ = [] {};
   PciConfigSpace config_;
   IovaTable memory_;
   std::array<sys::UniqueFd, kMsixVectors> interrupts_;
