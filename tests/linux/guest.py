@@ -1,0 +1,154 @@
+"""Guest: a Linux in QEMU whose Thunderbolt controller is a host of an emulated fabric, and commands in it."""
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import time
+
+import initramfs
+
+MEMORY_MIB = 384
+BOOT_SECONDS = 120
+MODULES = (("thunderbolt", "dyndbg=+p"), ("thunderbolt_net", ""), ("thunderbolt_stream", ""))
+
+
+class GuestFailed(Exception):
+    """A guest did not do what it should: a sentence, and where to look."""
+
+
+def end(process, seconds=5):
+    """SIGTERM, and SIGKILL if that does not help."""
+    if process is None or process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Guest:
+    """Started by the constructor; booted when wait_for_boot() returns."""
+
+    def __init__(self, site, host, kernel, modules=MODULES, append="", qemu_options=()):
+        self.site, self.host, self.kernel = site, host, kernel
+        self.name = f"host{host}"
+        self.stem = site.folder / self.name
+        self.server = self.qemu = self.control = None
+        self.pending = b""
+        self.number = 0
+        self.console = self.stem.with_suffix(".console")
+        self.trace = self.stem.with_suffix(".trace")
+        self._serve()
+        self._boot(modules, append, qemu_options)
+
+    def _serve(self):
+        path = self.stem.with_suffix(".vfio")
+        words = [self.site.tbt, "fabric", "serve", "--name", self.site.fabric, "--host", self.host,
+                 "--socket", path, "--trace", self.trace]
+        self.server_log = self.stem.with_suffix(".serve")
+        with open(self.server_log, "wb") as log:
+            self.server = subprocess.Popen([str(word) for word in words], stdout=log, stderr=log,
+                                           env=self.site.environment)
+        deadline = time.monotonic() + 10
+        while not path.exists():
+            if self.server.poll() is not None or time.monotonic() > deadline:
+                raise GuestFailed(f"tbt fabric serve: {self.server_log.read_text()}")
+            time.sleep(0.02)
+
+    def _boot(self, modules, append, qemu_options):
+        image = self.stem.with_suffix(".initramfs")
+        image.write_bytes(initramfs.build(self.site.parts, self.kernel, modules))
+        control = self.stem.with_suffix(".control")
+        device = f'{{"driver":"vfio-user-pci","socket":{{"path":"{self.stem.with_suffix(".vfio")}","type":"unix"}},' \
+                 '"rombar":0}'
+        words = ["nice", "-n", "10", *self.site.parts.qemu_command(), "-machine", "q35,memory-backend=memory",
+                 "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{MEMORY_MIB}M",
+                 "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
+                 "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
+                 "-serial", f"unix:{control},server=on,wait=off", *qemu_options, "-device", device,
+                 "-kernel", self.kernel.image, "-initrd", image,
+                 "-append", f"console=ttyS0 panic=-1 loglevel=8 printk.devkmsg=on {append}"]
+        self.qemu_log = self.stem.with_suffix(".qemu")
+        with open(self.qemu_log, "wb") as log:
+            self.qemu = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log,
+                                         stderr=log)
+        deadline = time.monotonic() + 10
+        while True:
+            self.control = socket.socket(socket.AF_UNIX)
+            try:
+                self.control.connect(str(control))
+                return
+            except OSError:
+                self.control.close()
+            if self.qemu.poll() is not None or time.monotonic() > deadline:
+                raise GuestFailed(f"{self.name}: QEMU: {self.qemu_log.read_text()}")
+            time.sleep(0.05)
+
+    def wait_for_boot(self):
+        self._answer(0, time.monotonic() + BOOT_SECONDS)
+
+    def start(self, command):
+        """Sends a command; finish() waits for it."""
+        self.number += 1
+        self.control.sendall(f"{self.number} {command}\n".encode())
+
+    def finish(self, seconds=30):
+        """(exit status, output) of the command that was started last."""
+        return self._answer(self.number, time.monotonic() + seconds)
+
+    def run(self, command, seconds=30):
+        """The output of a command that must succeed."""
+        self.start(command)
+        status, output = self.finish(seconds)
+        if status != 0:
+            raise GuestFailed(f"{self.name}: '{command}' ended with {status}: {output}")
+        return output
+
+    def wait_until(self, command, seconds):
+        """Repeats a command until it succeeds; its output then."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.start(command)
+            status, output = self.finish()
+            if status == 0:
+                return output
+            if time.monotonic() > deadline:
+                raise GuestFailed(f"{self.name}: not within {seconds} s: {command}\n{output}")
+            time.sleep(0.2)
+
+    def dmesg(self):
+        return self.console.read_text(errors="replace")
+
+    def _answer(self, number, deadline):
+        mark = re.compile(rb"(?:^|\n)@@%d (\d+)\r?\n" % number)
+        while True:
+            found = mark.search(self.pending)
+            if found:
+                output = self.pending[:found.start()].decode(errors="replace").replace("\r", "").strip("\n")
+                self.pending = self.pending[found.end():]
+                return int(found.group(1)), output
+            if self.qemu.poll() is not None:
+                raise GuestFailed(f"{self.name}: QEMU ended: {self.qemu_log.read_text()}{self._last_words()}")
+            if time.monotonic() > deadline:
+                raise GuestFailed(f"{self.name}: no answer to command {number}: {self.pending!r}{self._last_words()}")
+            if select.select([self.control], [], [], 0.2)[0]:
+                self.pending += self.control.recv(65536)
+
+    def _last_words(self):
+        lines = self.dmesg().splitlines()[-12:] if self.console.exists() else []
+        return "\n  " + "\n  ".join(lines)
+
+    def close(self):
+        if self.control is not None:
+            self.control.close()
+        end(self.qemu)
+        end(self.server)
+
+
+def quote(text):
+    return shlex.quote(text)
