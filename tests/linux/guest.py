@@ -72,7 +72,7 @@ class Guest:
                  "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
                  "-serial", f"unix:{control},server=on,wait=off", *qemu_options, "-device", device,
                  "-kernel", self.kernel.image, "-initrd", image,
-                 "-append", f"console=ttyS0 panic=-1 loglevel=8 printk.devkmsg=on {append}"]
+                 "-append", f"console=ttyS0 panic=-1 no_timer_check tsc=reliable loglevel=7 {append}"]
         self.qemu_log = self.stem.with_suffix(".qemu")
         with open(self.qemu_log, "wb") as log:
             self.qemu = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log,

@@ -286,7 +286,7 @@ bool ControlPlane::place(uint32_t host, uint32_t index,
       translate(hosts_[host], d.address.load(std::memory_order_relaxed), packet.bytes);
   if (data == nullptr) return false;
   std::memcpy(data, packet.data.data(), packet.bytes);
-  // Linux takes a packet with an SOF for none of its own: the kind stands in the EOF only.
+  // The type is in EOF; SOF is 0 in raw mode, and Linux insists on it.
   d.word.store(nhi::pack_frame(packet.bytes, 0, packet.pdf) | nhi::kCompleted,
                std::memory_order_release);
   if ((old_word & nhi::kRequestInterrupt) != 0) nhi.ring0_raise.store(1);

@@ -1,0 +1,142 @@
+#include "rail/emulated/iova_table.h"
+
+#include <dirent.h>
+
+#include "vfio_user_fixture.h"
+
+namespace tbt::rail::emulated::test {
+namespace {
+
+constexpr uint64_t kPage = IovaTable::kPageBytes;
+
+size_t open_descriptors() {
+  size_t n = 0;
+  DIR* const dir = ::opendir("/proc/self/fd");
+  while (::readdir(dir) != nullptr) n++;
+  ::closedir(dir);
+  return n;
+}
+
+struct Memory {
+  explicit Memory(size_t pages) : fd(make_guest_memory(pages * kPage)) {
+    void* p = ::mmap(nullptr, pages * kPage, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
+    EXPECT_NE(p, MAP_FAILED);
+    base = static_cast<std::byte*>(p);
+  }
+  sys::UniqueFd fd;
+  std::byte* base = nullptr;
+};
+
+TEST(IovaTable, AnAddressLeadsToItsPlaceInTheFile) {
+  Memory memory(4);
+  IovaTable table;
+  ASSERT_TRUE(table.map(0x80000, 2 * kPage, memory.fd, kPage, true));
+  std::byte* const found = table.find(0x80000 + kPage + 5, 10);
+  ASSERT_NE(found, nullptr);
+  *found = std::byte{0x5a};
+  EXPECT_EQ(memory.base[2 * kPage + 5], std::byte{0x5a});
+  EXPECT_NE(table.find(0x80000, 2 * kPage), nullptr);
+  EXPECT_EQ(table.find(0x80000, 2 * kPage + 1), nullptr);
+  EXPECT_EQ(table.find(0x80000 + 2 * kPage, 1), nullptr);
+  EXPECT_EQ(table.find(0x80000 - 1, 1), nullptr);
+  EXPECT_EQ(table.find(0, 1), nullptr);
+  EXPECT_EQ(table.find(0x80000 + kPage, ~uint64_t{0}), nullptr);
+}
+
+TEST(IovaTable, PiecesJoinOnlyWhereTheFileDoes) {
+  Memory memory(4);
+  IovaTable table;
+  ASSERT_TRUE(table.map(0 * kPage, kPage, memory.fd, 0 * kPage, true));
+  ASSERT_TRUE(table.map(1 * kPage, kPage, memory.fd, 1 * kPage, true));
+  ASSERT_TRUE(table.map(2 * kPage, kPage, memory.fd, 3 * kPage, true));
+  EXPECT_NE(table.find(100, 2 * kPage - 100), nullptr);
+  EXPECT_EQ(table.find(100, 2 * kPage), nullptr);
+  EXPECT_NE(table.find(2 * kPage, kPage), nullptr);
+}
+
+TEST(IovaTable, ThousandsOfPagesNeedOneMappingAndNoDescriptor) {
+  constexpr size_t kPages = 2000;
+  Memory memory(kPages);
+  IovaTable table;
+  const size_t before = open_descriptors();
+  for (size_t i = 0; i < kPages; i++) {  // scattered, each with its own descriptor
+    const sys::UniqueFd fd = dup_of(memory.fd);
+    ASSERT_TRUE(table.map(2 * i * kPage, kPage, fd, (kPages - 1 - i) * kPage, true));
+  }
+  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_EQ(table.files(), 1u);
+  for (size_t i = 0; i < kPages; i++) {
+    memory.base[(kPages - 1 - i) * kPage] = static_cast<std::byte>(i);
+    ASSERT_EQ(*table.find(2 * i * kPage, kPage), static_cast<std::byte>(i));
+  }
+  ASSERT_TRUE(table.unmap(0, 2 * kPages * kPage));
+  EXPECT_EQ(table.pieces(), 0u);
+  EXPECT_EQ(table.files(), 0u);
+  EXPECT_EQ(table.find(0, 1), nullptr);
+}
+
+TEST(IovaTable, WhatCannotBeReachedIsNotFound) {
+  Memory memory(1);
+  IovaTable table;
+  ASSERT_TRUE(table.map(0, kPage, sys::UniqueFd(), 0, true));
+  ASSERT_TRUE(table.map(kPage, kPage, memory.fd, 0, false));  // read only
+  EXPECT_EQ(table.find(0, 1), nullptr);
+  EXPECT_EQ(table.find(kPage, 1), nullptr);
+  EXPECT_EQ(table.map(0, kPage, memory.fd, 0, true).code(), EEXIST);
+  EXPECT_TRUE(table.unmap(0, 2 * kPage));
+}
+
+TEST(IovaTable, RefusesWhatDoesNotFit) {
+  Memory memory(2);
+  IovaTable table;
+  EXPECT_EQ(table.map(0, 0, memory.fd, 0, true).code(), EINVAL);
+  EXPECT_EQ(table.map(1, kPage, memory.fd, 0, true).code(), EINVAL);
+  EXPECT_EQ(table.map(0, kPage + 1, memory.fd, 0, true).code(), EINVAL);
+  EXPECT_EQ(table.map(0, 3 * kPage, memory.fd, 0, true).code(), EINVAL);
+  EXPECT_EQ(table.map(0, kPage, memory.fd, 2 * kPage, true).code(), EINVAL);
+  EXPECT_EQ(table.map(0, 2 * kPage, memory.fd, ~uint64_t{0} - kPage + 1, true).code(), EINVAL);
+  EXPECT_EQ(table.map(~uint64_t{0} - kPage + 1, 2 * kPage, memory.fd, 0, true).code(), EINVAL);
+  EXPECT_EQ(table.files(), 0u);
+  EXPECT_TRUE(table.map(~uint64_t{0} - kPage + 1, kPage, memory.fd, 0, true));  // the last page
+  EXPECT_NE(table.find(~uint64_t{0}, 1), nullptr);
+  EXPECT_EQ(table.find(~uint64_t{0}, 2), nullptr);
+}
+
+TEST(IovaTable, OverlapsAreRefused) {
+  Memory memory(8);
+  IovaTable table;
+  ASSERT_TRUE(table.map(2 * kPage, 2 * kPage, memory.fd, 0, true));
+  for (const uint64_t start : {1, 2, 3}) {
+    EXPECT_EQ(table.map(start * kPage, 2 * kPage, memory.fd, 0, true).code(), EEXIST) << start;
+  }
+  EXPECT_EQ(table.map(0, 8 * kPage, memory.fd, 0, true).code(), EEXIST);
+  EXPECT_TRUE(table.map(0, 2 * kPage, memory.fd, 0, true));
+  EXPECT_TRUE(table.map(4 * kPage, 2 * kPage, memory.fd, 0, true));
+}
+
+TEST(IovaTable, UnmapTakesWholePiecesOnly) {
+  Memory memory(8);
+  IovaTable table;
+  ASSERT_TRUE(table.map(2 * kPage, 2 * kPage, memory.fd, 0, true));
+  EXPECT_EQ(table.unmap(2 * kPage, kPage).code(), EINVAL);
+  EXPECT_EQ(table.unmap(3 * kPage, kPage).code(), EINVAL);
+  EXPECT_EQ(table.unmap(3 * kPage, 4 * kPage).code(), EINVAL);
+  EXPECT_EQ(table.unmap(0, 0).code(), EINVAL);
+  EXPECT_TRUE(table.unmap(0, 2 * kPage));  // nothing there
+  EXPECT_NE(table.find(2 * kPage, 1), nullptr);
+  EXPECT_TRUE(table.unmap(0, ~uint64_t{0}));
+  EXPECT_EQ(table.find(2 * kPage, 1), nullptr);
+}
+
+// Touching a page that was cut off would kill the process.
+TEST(IovaTable, AFileThatCouldShrinkIsRefused) {
+  const auto open_file = make_guest_memory(kPage, 0);
+  const sys::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  IovaTable table;
+  EXPECT_EQ(table.map(0, kPage, open_file, 0, true).code(), EPERM);
+  EXPECT_EQ(table.map(0, kPage, null, 0, true).code(), EPERM);
+  EXPECT_EQ(table.pieces(), 0u);
+}
+
+}  // namespace
+}  // namespace tbt::rail::emulated::test
