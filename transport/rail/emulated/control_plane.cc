@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint32_t kHopIdFirst = 8;  // lower ones are reserved on cables
 constexpr uint32_t kFixedCredits = 14;
+constexpr uint32_t kRaiseTx = 2, kRaiseRx = 1;  // NhiSilicon::ring0_raise
 constexpr uint64_t kGolden = 0x9e37'79b9'7f4a'7c15;  // spreads the bits of host numbers
 
 uint32_t next_of(uint32_t index, uint32_t size) noexcept {
@@ -57,9 +58,9 @@ class ControlPlane::Turn {
     for (uint32_t h = 0; h < fabric.hosts; ++h) plane_.feed(h);
     fabric.control_lock.unlock();
     for (uint32_t h = 0; h < fabric.hosts; ++h) {
-      if ((plane_.fabric_.nhis[h].ring0_raise.exchange(0) & 1) != 0) {
-        raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
-      }
+      const uint32_t raise = fabric.nhis[h].ring0_raise.exchange(0);
+      if ((raise & kRaiseTx) != 0) raise_interrupt(plane_.hosts_[h], 0, Wakes::kDaemon);
+      if ((raise & kRaiseRx) != 0) raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
     }
   }
   Turn(const Turn&) = delete;
@@ -163,6 +164,10 @@ void ControlPlane::take_sent(uint32_t host) noexcept {
     if (fetch(host, at, bytes, pdf)) router(host).handle_host(pdf, bytes, output);
     const uint32_t word = ring[at].word.load(std::memory_order_relaxed);
     ring[at].word.store(word | nhi::kCompleted, std::memory_order_release);
+    // Linux takes completed packets off its ring in the interrupt only: without it, ten fill it.
+    if ((word & nhi::kRequestInterrupt) != 0) {
+      fabric_.nhis[host].ring0_raise.fetch_or(kRaiseTx);
+    }
     at = next_of(at, size);
     regs.own_half.store(at, std::memory_order_release);
     carry(host, output);
@@ -289,7 +294,7 @@ bool ControlPlane::place(uint32_t host, uint32_t index,
   // The type is in EOF; SOF is 0 in raw mode, and Linux insists on it.
   d.word.store(nhi::pack_frame(packet.bytes, 0, packet.pdf) | nhi::kCompleted,
                std::memory_order_release);
-  if ((old_word & nhi::kRequestInterrupt) != 0) nhi.ring0_raise.store(1);
+  if ((old_word & nhi::kRequestInterrupt) != 0) nhi.ring0_raise.fetch_or(kRaiseRx);
   return true;
 }
 
