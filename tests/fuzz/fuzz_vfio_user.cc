@@ -49,15 +49,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   device.set_controller(&registers);
   auto left = std::as_bytes(std::span(data, size));
   while (left.size() >= kHeaderBytes) {
-    const auto header = decode_header(left.first<kHeaderBytes>());
-    if (!header || left.size() - kHeaderBytes < header->payload_bytes) break;
+    const auto decoded = decode_header(left.first<kHeaderBytes>());
+    if (!decoded) break;
+    const Header& header = decoded.value();
+    if (left.size() - kHeaderBytes < header.payload_bytes) break;
     Message reply;
     const Status s =
-        device.handle(header.value(), left.subspan(kHeaderBytes, header->payload_bytes), {}, reply);
+        device.handle(header, left.subspan(kHeaderBytes, header.payload_bytes), {}, reply);
     TBT_ASSERT(s || s.code() == EPROTO);
     if (!s) break;
-    check_reply(header.value(), reply);
-    left = left.subspan(kHeaderBytes + header->payload_bytes);
+    check_reply(header, reply);
+    left = left.subspan(kHeaderBytes + header.payload_bytes);
     TBT_ASSERT(device.find(0, 1) == nullptr);
   }
   device.disconnect();

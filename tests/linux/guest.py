@@ -1,22 +1,17 @@
 """Guest: a Linux in QEMU whose Thunderbolt controller is a host of an emulated fabric, and commands in it."""
-import os
 import re
 import select
-import shlex
 import signal
 import socket
 import subprocess
 import time
 
 import initramfs
+from harness import CaseFailed
 
 MEMORY_MIB = 384
 BOOT_SECONDS = 120
 MODULES = (("thunderbolt", "dyndbg=+p"), ("thunderbolt_net", ""), ("thunderbolt_stream", ""))
-
-
-class GuestFailed(Exception):
-    """A guest did not do what it should: a sentence, and where to look."""
 
 
 def end(process, seconds=5):
@@ -34,10 +29,11 @@ def end(process, seconds=5):
 class Guest:
     """Started by the constructor; booted when wait_for_boot() returns."""
 
-    def __init__(self, site, host, kernel, modules=MODULES, append="", qemu_options=()):
-        self.site, self.host, self.kernel = site, host, kernel
+    def __init__(self, fabric, host, parts, kernel, modules=MODULES, append="", qemu_options=()):
+        self.fabric, self.host, self.parts, self.kernel = fabric, host, parts, kernel
+        self.site = fabric.site
         self.name = f"host{host}"
-        self.stem = site.folder / self.name
+        self.stem = self.site.folder / self.name
         self.server = self.qemu = self.control = None
         self.pending = b""
         self.number = 0
@@ -48,7 +44,7 @@ class Guest:
 
     def _serve(self):
         path = self.stem.with_suffix(".vfio")
-        words = [self.site.tbt, "fabric", "serve", "--name", self.site.fabric, "--host", self.host,
+        words = [self.site.tbt, "fabric", "serve", "--name", self.fabric.name, "--host", self.host,
                  "--socket", path, "--trace", self.trace]
         self.server_log = self.stem.with_suffix(".serve")
         with open(self.server_log, "wb") as log:
@@ -57,26 +53,27 @@ class Guest:
         deadline = time.monotonic() + 10
         while not path.exists():
             if self.server.poll() is not None or time.monotonic() > deadline:
-                raise GuestFailed(f"tbt fabric serve: {self.server_log.read_text()}")
+                raise CaseFailed(f"tbt fabric serve: {self.server_log.read_text()}")
             time.sleep(0.02)
 
     def _boot(self, modules, append, qemu_options):
         image = self.stem.with_suffix(".initramfs")
-        image.write_bytes(initramfs.build(self.site.parts, self.kernel, modules))
+        image.write_bytes(initramfs.build(self.parts, self.kernel, modules))
         control = self.stem.with_suffix(".control")
         device = f'{{"driver":"vfio-user-pci","socket":{{"path":"{self.stem.with_suffix(".vfio")}","type":"unix"}},' \
                  '"rombar":0}'
-        words = ["nice", "-n", "10", *self.site.parts.qemu_command(), "-machine", "q35,memory-backend=memory",
+        words = ["nice", "-n", "10", *self.parts.qemu_command(), "-machine", "q35,memory-backend=memory",
                  "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{MEMORY_MIB}M",
                  "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
                  "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
                  "-serial", f"unix:{control},server=on,wait=off", *qemu_options, "-device", device,
                  "-kernel", self.kernel.image, "-initrd", image,
-                 "-append", f"console=ttyS0 panic=-1 no_timer_check tsc=reliable loglevel=7 {append}"]
+                 "-append", f"console=ttyS0 panic=-1 no_timer_check tsc=reliable loglevel=8 "
+                 f"hostname={self.name} {append}"]
         self.qemu_log = self.stem.with_suffix(".qemu")
         with open(self.qemu_log, "wb") as log:
             self.qemu = subprocess.Popen([str(word) for word in words], stdin=subprocess.DEVNULL, stdout=log,
-                                         stderr=log)
+                                         stderr=log, env=self.site.environment)
         deadline = time.monotonic() + 10
         while True:
             self.control = socket.socket(socket.AF_UNIX)
@@ -86,7 +83,7 @@ class Guest:
             except OSError:
                 self.control.close()
             if self.qemu.poll() is not None or time.monotonic() > deadline:
-                raise GuestFailed(f"{self.name}: QEMU: {self.qemu_log.read_text()}")
+                raise CaseFailed(f"{self.name}: QEMU: {self.qemu_log.read_text()}")
             time.sleep(0.05)
 
     def wait_for_boot(self):
@@ -106,7 +103,7 @@ class Guest:
         self.start(command)
         status, output = self.finish(seconds)
         if status != 0:
-            raise GuestFailed(f"{self.name}: '{command}' ended with {status}: {output}")
+            raise CaseFailed(f"{self.name}: '{command}' ended with {status}: {output}")
         return output
 
     def wait_until(self, command, seconds):
@@ -118,7 +115,7 @@ class Guest:
             if status == 0:
                 return output
             if time.monotonic() > deadline:
-                raise GuestFailed(f"{self.name}: not within {seconds} s: {command}\n{output}")
+                raise CaseFailed(f"{self.name}: not within {seconds} s: {command}\n{output}")
             time.sleep(0.2)
 
     def dmesg(self):
@@ -133,9 +130,9 @@ class Guest:
                 self.pending = self.pending[found.end():]
                 return int(found.group(1)), output
             if self.qemu.poll() is not None:
-                raise GuestFailed(f"{self.name}: QEMU ended: {self.qemu_log.read_text()}{self._last_words()}")
+                raise CaseFailed(f"{self.name}: QEMU ended: {self.qemu_log.read_text()}{self._last_words()}")
             if time.monotonic() > deadline:
-                raise GuestFailed(f"{self.name}: no answer to command {number}: {self.pending!r}{self._last_words()}")
+                raise CaseFailed(f"{self.name}: no answer to command {number}: {self.pending!r}{self._last_words()}")
             if select.select([self.control], [], [], 0.2)[0]:
                 self.pending += self.control.recv(65536)
 
@@ -148,7 +145,3 @@ class Guest:
             self.control.close()
         end(self.qemu)
         end(self.server)
-
-
-def quote(text):
-    return shlex.quote(text)

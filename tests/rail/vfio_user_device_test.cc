@@ -204,8 +204,11 @@ TEST_F(VfioUserDeviceTest, WithoutBusMasteringNoInterruptLeaves) {
 }
 
 TEST_F(VfioUserDeviceTest, VectorsOutOfRangeAreRefused) {
-  for (const auto& [index, start, count] :
-       {std::tuple{kMsix, 16u, 1u}, {kMsix, 0u, 17u}, {kMsix, ~0u, 2u}, {0u, 0u, 1u}, {9u, 0u, 1u}}) {
+  for (const auto& [index, start, count] : {std::tuple{kMsix, 16u, 1u},
+                                            {kMsix, 0u, 17u},
+                                            {kMsix, ~0u, 2u},
+                                            {0u, 0u, 1u},
+                                            {9u, 0u, 1u}}) {
     EXPECT_EQ(error_of(send(8, pack(20u, 1u << 5 | 1u, index, start, count))), EINVAL) << start;
   }
   EXPECT_EQ(error_of(send(8, pack(20u, 1u << 3 | 1u, kMsix, 0u, 1u))), EINVAL) << "mask";
@@ -323,46 +326,11 @@ TEST_F(VfioUserConnectionTest, NonsenseAndFarewellEndIt) {
   EXPECT_EQ(connection->serve().error().code(), EPIPE);
 }
 
-// ---- the trace of ring 0
-
-TEST(ControlTrace, ShowsWhatIsSentAndWhatIsReceived) {
-  struct Port final : GuestPort {
-    std::byte* find(uint64_t iova, uint64_t bytes) noexcept override {
-      return iova + bytes <= sizeof memory ? memory + iova : nullptr;
-    }
-    void fire(uint32_t) noexcept override {}
-    alignas(64) std::byte memory[8192]{};
-  } port;
-  FakeController controller;
-  std::vector<std::string> lines;
-  ControlTrace trace(controller, port, [&](const ControlTrace::Packet& p) {
-    lines.push_back(trace_line(1'000'002'000, p));
-  });
-  const auto describe = [&](uint64_t ring, uint32_t index, uint64_t address, uint32_t word) {
-    auto* d = reinterpret_cast<nhi::Descriptor*>(port.memory + ring) + index;
-    d->address.store(address);
-    d->word.store(word);
-    base::store_be<uint32_t>(port.memory + address, 0x01020304 + index);
-    base::store_be<uint32_t>(port.memory + address + 4, 0xaabbccdd);
-  };
-  trace.write32(nhi::tx_ring_register(0, 0), 0x100);
-  trace.write32(nhi::tx_ring_register(0, nhi::kRingSize), 4);
-  trace.write32(nhi::rx_ring_register(0, 0), 0x200);
-  trace.write32(nhi::rx_ring_register(0, nhi::kRingSize), 4);
-  trace.write32(nhi::tx_options_register(0), nhi::kOptionEnable);
-  trace.write32(nhi::rx_options_register(0), nhi::kOptionEnable);
-  describe(0x100, 0, 0x1000, nhi::pack_frame(8, 2, 2));
-  trace.write32(nhi::tx_ring_register(0, nhi::kRingIndex), 1u << 16);
-  ASSERT_EQ(lines, std::vector<std::string>{"1.000002 tx pdf 2 01020304 aabbccdd"});
-  describe(0x200, 0, 0x1100, nhi::pack_frame(8, 0, 5) | nhi::kCompleted);
-  describe(0x200, 1, 0x1200, nhi::pack_frame(4, 0, 1) | nhi::kCompleted);
-  controller.registers[nhi::rx_ring_register(0, nhi::kRingIndex)] = 2u << 16;
-  (void)trace.advance(0);
-  ASSERT_EQ(lines.size(), 3u);
-  EXPECT_EQ(lines[1], "1.000002 rx pdf 5 01020304 aabbccdd");
-  EXPECT_EQ(lines[2], "1.000002 rx pdf 1 01020305");
-  (void)trace.advance(0);
-  EXPECT_EQ(lines.size(), 3u) << "once only";
+TEST(ControlTrace, ALineShowsDwordsAsTheyAreOnTheWire) {
+  const Bytes bytes = pack(base::to_big(0x01020304u), base::to_big(0xaabbccddu));
+  EXPECT_EQ(trace_line(1'000'002'000, {true, 2, bytes}), "1.000002 tx pdf 2 01020304 aabbccdd");
+  EXPECT_EQ(trace_line(12'345'678'999, {false, 5, std::span(bytes).first(4)}),
+            "12.345678 rx pdf 5 01020304");
 }
 
 }  // namespace

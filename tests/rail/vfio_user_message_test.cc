@@ -36,9 +36,9 @@ TEST(VfioUserMessage, HeadersThatMakeNoSenseAreRefused) {
   EXPECT_TRUE(good->no_reply);
   EXPECT_TRUE(header(header_bytes(9, kPayloadBytesMax)));
   EXPECT_FALSE(header(header_bytes(9, kPayloadBytesMax + 1)));
-  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-1))));    // 15 bytes
-  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-16))));   // 0 bytes
-  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-17))));   // 4 GiB
+  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-1))));   // 15 bytes
+  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-16))));  // 0 bytes
+  EXPECT_FALSE(header(header_bytes(9, static_cast<size_t>(-17))));  // 4 GiB
   EXPECT_FALSE(header(header_bytes(9, 16, kFlagReply)));
 }
 

@@ -135,5 +135,51 @@ TEST_F(UnixSocket, TheOtherSideIsKnown) {
   EXPECT_EQ(who.value().uid, ::geteuid());
 }
 
+// ---- byte streams
+
+class UnixStream : public UnixSocket {
+ protected:
+  void SetUp() override {
+    UnixSocket::SetUp();
+    listener = std::move(listen_stream(path, 1)).value();
+    near_end = std::move(connect_stream(path)).value();
+    far_end = std::move(accept_seqpacket(listener.get())).value();
+  }
+  Result<size_t> receive(size_t room) {
+    bytes.resize(room);
+    auto n = receive_bytes(far_end.get(), bytes, fds);
+    if (n) bytes.resize(n.value());
+    return n;
+  }
+  std::vector<std::byte> bytes;
+  std::vector<UniqueFd> fds;
+};
+
+TEST_F(UnixStream, BytesArriveInOrderAndDescriptorsWithTheFirst) {
+  struct stat info {};
+  ASSERT_EQ(::stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777u, 0600u);
+  EXPECT_EQ(receive(1).error().code(), EAGAIN);
+  const std::array<std::byte, 3> sent{std::byte{1}, std::byte{2}, std::byte{3}};
+  const int fd = listener.get();
+  ASSERT_TRUE(send_bytes(near_end.get(), sent, {&fd, 1}, 0));
+  ASSERT_TRUE(receive(2));
+  EXPECT_EQ(bytes, (std::vector{std::byte{1}, std::byte{2}}));
+  ASSERT_EQ(fds.size(), 1u);
+  EXPECT_NE(::fcntl(fds[0].get(), F_GETFD) & FD_CLOEXEC, 0);
+  ASSERT_TRUE(receive(8));
+  EXPECT_EQ(bytes, std::vector{std::byte{3}});
+  EXPECT_EQ(fds.size(), 1u);
+  near_end.reset();
+  EXPECT_EQ(receive(1).error().code(), EPIPE);
+}
+
+TEST_F(UnixStream, WhoDoesNotReadIsNotWaitedForLong) {
+  const std::vector<std::byte> much(4 << 20);
+  EXPECT_EQ(send_bytes(near_end.get(), much, {}, 10).code(), ETIMEDOUT);
+  far_end.reset();
+  EXPECT_EQ(send_bytes(near_end.get(), much, {}, 10).code(), EPIPE);
+}
+
 }  // namespace
 }  // namespace tbt::sys

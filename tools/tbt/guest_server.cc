@@ -17,7 +17,6 @@
 namespace tbt::tool {
 namespace {
 
-using rail::emulated::ControlTrace;
 using rail::emulated::VfioUserConnection;
 
 constexpr int64_t kNsPerMs = 1000 * 1000;
@@ -43,9 +42,8 @@ GuestServer::GuestServer(fabric::Attachment& fabric, const fabric::GuestGrant& s
       device_({shape.vendor_id, shape.device_id}),
       signals_(watch_signals()) {
   if (!signals_) fail("cannot watch for signals");
-  controller_ = fabric_.device.get();
   if (!options_.trace_path.empty()) open_trace(options_.trace_path);
-  device_.set_controller(controller_);
+  device_.set_controller(fabric_.device.get());
   device_.on_memory_change([this] { fabric_.silicon->guest_memory_changed(host_); });
   fabric_.silicon->attach_guest(host_, &device_);
 }
@@ -58,19 +56,17 @@ GuestServer::~GuestServer() {
 void GuestServer::open_trace(const std::string& path) {
   trace_.reset(std::fopen(path.c_str(), "we"));
   if (trace_ == nullptr) fail(fmt::format("cannot write {}: {}", path, strerror(errno)));
-  tracer_ = std::make_unique<ControlTrace>(
-      *controller_, device_, [this](const ControlTrace::Packet& packet) {
-        fmt::print(trace_.get(), "{}\n",
-                   rail::emulated::trace_line(sys::monotonic_now().ns, packet));
-        std::fflush(trace_.get());
-      });
-  controller_ = tracer_.get();
+  fabric_.silicon->trace_control([this](uint32_t host, const rail::emulated::TracedPacket& packet) {
+    if (host != host_) return;
+    fmt::print(trace_.get(), "{}\n", rail::emulated::trace_line(sys::monotonic_now().ns, packet));
+    std::fflush(trace_.get());
+  });
 }
 
 // Milliseconds until the model must be looked at again.
 int GuestServer::advance() noexcept {
   const int64_t now = sys::monotonic_now().ns;
-  const int64_t due = controller_->advance(now);
+  const int64_t due = fabric_.device->advance(now);
   if (due == INT64_MAX) return kWaitMsMax;
   return static_cast<int>(
       std::clamp<int64_t>((due - now + kNsPerMs - 1) / kNsPerMs, 0, kWaitMsMax));

@@ -8,7 +8,6 @@
 
 #include "fabric/attach.h"
 #include "fabric/attach_protocol.h"
-#include "rail/emulated/control_trace.h"
 #include "rail/emulated/vfio_user_connection.h"
 #include "rail/emulated/vfio_user_device.h"
 
@@ -43,8 +42,6 @@ class GuestServer {
   uint32_t host_;
   std::unique_ptr<std::FILE, int (*)(std::FILE*)> trace_;
   rail::emulated::VfioUserDevice device_;
-  std::unique_ptr<rail::emulated::ControlTrace> tracer_;
-  rail::nhi::PciDevice* controller_ = nullptr;
   std::unique_ptr<rail::emulated::VfioUserConnection> connection_;
   sys::UniqueFd signals_;
 };

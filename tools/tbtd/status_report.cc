@@ -217,6 +217,17 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
   return fabric::json_dump(report);
 }
 
+namespace {
+
+json controller_of(const rail::emulated::NhiCounters& c) {
+  return {{"interrupts", c.interrupts},   {"dma_faults", c.dma_faults},
+          {"misuse", c.misuse},           {"last_misuse", c.last_misuse},
+          {"pdf_drops", c.pdf_drops},     {"overruns", c.overruns},
+          {"unreachable", c.unreachable}, {"control_drops", c.control_drops}};
+}
+
+}  // namespace
+
 std::string guest_status_report(const rail::emulated::EmulatedFabric& silicon,
                                 const GuestReport& guest) {
   const json report{{"ok", true},
@@ -226,6 +237,7 @@ std::string guest_status_report(const rail::emulated::EmulatedFabric& silicon,
                     {"name", fmt::format("host{}", guest.host)},
                     {"pid", ::getpid()},
                     {"guest", {{"served_by", guest.served_by}}},
+                    {"controller", controller_of(silicon.counters(guest.host))},
                     {"links", json::array()},
                     {"cables", cables_of(silicon)}};
   return fabric::json_dump(report);

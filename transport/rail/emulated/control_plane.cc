@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kHopIdFirst = 8;  // lower ones are reserved on cables
 constexpr uint32_t kFixedCredits = 14;
-constexpr uint32_t kRaiseTx = 2, kRaiseRx = 1;  // NhiSilicon::ring0_raise
+constexpr uint32_t kRaiseTx = 2, kRaiseRx = 1;       // NhiSilicon::ring0_raise
 constexpr uint64_t kGolden = 0x9e37'79b9'7f4a'7c15;  // spreads the bits of host numbers
 
 uint32_t next_of(uint32_t index, uint32_t size) noexcept {
@@ -161,7 +161,10 @@ void ControlPlane::take_sent(uint32_t host) noexcept {
     std::span<const std::byte> bytes;
     uint8_t pdf = 0;
     RouterOutput output;
-    if (fetch(host, at, bytes, pdf)) router(host).handle_host(pdf, bytes, output);
+    if (fetch(host, at, bytes, pdf)) {
+      if (tap_) tap_(host, {true, pdf, bytes});
+      router(host).handle_host(pdf, bytes, output);
+    }
     const uint32_t word = ring[at].word.load(std::memory_order_relaxed);
     ring[at].word.store(word | nhi::kCompleted, std::memory_order_release);
     // Linux takes completed packets off its ring in the interrupt only: without it, ten fill it.
@@ -291,6 +294,7 @@ bool ControlPlane::place(uint32_t host, uint32_t index,
       translate(hosts_[host], d.address.load(std::memory_order_relaxed), packet.bytes);
   if (data == nullptr) return false;
   std::memcpy(data, packet.data.data(), packet.bytes);
+  if (tap_) tap_(host, {false, packet.pdf, std::span(packet.data).first(packet.bytes)});
   // The type is in EOF; SOF is 0 in raw mode, and Linux insists on it.
   d.word.store(nhi::pack_frame(packet.bytes, 0, packet.pdf) | nhi::kCompleted,
                std::memory_order_release);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 
+#include "rail/emulated/control_trace.h"
 #include "rail/emulated/engine_table.h"
 #include "rail/emulated/router_model.h"
 #include "rail/emulated/silicon.h"
@@ -33,6 +34,9 @@ class ControlPlane {
   void reset_router(uint32_t host) noexcept;
   // A cable has other parameters, or was plugged or unplugged.
   void cable_changed(uint32_t cable) noexcept;
+
+  // Shows what this process does with ring 0 of any host.
+  void set_tap(ControlTap tap) { tap_ = std::move(tap); }
 
  private:
   class Turn;
@@ -69,6 +73,7 @@ class ControlPlane {
   FabricSilicon& fabric_;
   const HostView* hosts_;
   const EngineTable& engines_;
+  ControlTap tap_;
 };
 
 }  // namespace tbt::rail::emulated

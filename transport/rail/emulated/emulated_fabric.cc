@@ -200,6 +200,8 @@ bool EmulatedFabric::is_guest(uint32_t host) const noexcept {
   return state_->hosts[host].is_guest();
 }
 
+void EmulatedFabric::trace_control(ControlTap tap) { state_->control.set_tap(std::move(tap)); }
+
 NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   const NhiSilicon& nhi = state_->silicon.nhis[host];

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "rail/emulated/cable.h"
+#include "rail/emulated/control_trace.h"
 #include "rail/emulated/guest_port.h"
 #include "rail/host_memory.h"
 #include "rail/nhi/pci_device.h"
@@ -82,6 +83,8 @@ class EmulatedFabric {
   void attach_guest(uint32_t host, GuestPort* guest) noexcept;
   void guest_memory_changed(uint32_t host) noexcept;
   [[nodiscard]] bool is_guest(uint32_t host) const noexcept;
+
+  void trace_control(ControlTap tap);
 
   [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;
   // Surprise removal of a host's controller: reads return all ones, nothing moves any more.
