@@ -293,15 +293,16 @@ int NhiModel::interrupt_fd(uint32_t vector) const noexcept {
 int64_t NhiModel::advance(int64_t now_ns) noexcept {
   const bool timed = fabric_.timed.load(std::memory_order_relaxed) != 0;
   const bool sweep = now_ns >= next_sweep_ns_.load(std::memory_order_relaxed);
-  if (!timed && !sweep) return INT64_MAX;
+  const bool guest = host_.guest != nullptr;  // others leave to us what only we can bring out
+  if (!timed && !sweep && !guest) return INT64_MAX;
   if (sweep) next_sweep_ns_.store(now_ns + kSweepNs, std::memory_order_relaxed);
   int64_t next = INT64_MAX;
-  if (sweep || host_.guest != nullptr) control_.receive(number_);
+  if (sweep || guest) control_.receive(number_);
   for (uint32_t hop = 1; hop < fabric_.hop_count; ++hop) {
     for (DmaEngine* engine : {engines_.flow(number_, hop), engines_.feeder(nhi_.rx[hop])}) {
       if (engine == nullptr || !engine->is_used()) continue;
       if (sweep) engine->sweep();
-      if (timed) next = std::min(next, engine->advance(now_ns));
+      if (timed || guest) next = std::min(next, engine->advance(now_ns));
     }
   }
   return next;
