@@ -60,7 +60,8 @@ class ControlPlane::Turn {
     for (uint32_t h = 0; h < fabric.hosts; ++h) {
       const uint32_t raise = fabric.nhis[h].ring0_raise.exchange(0);
       if ((raise & kRaiseTx) != 0) raise_interrupt(plane_.hosts_[h], 0, Wakes::kDaemon);
-      if ((raise & kRaiseRx) != 0) raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
+      if ((raise & kRaiseRx) != 0)
+        raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
     }
   }
   Turn(const Turn&) = delete;
@@ -108,16 +109,19 @@ void ControlPlane::power_on(uint64_t seed) noexcept {
   for (uint32_t c = 0; c < fabric_.cables; ++c) train_cable(c);
 }
 
-// As two connection managers would agree on it for each cable.
 void ControlPlane::fix_paths() noexcept {
   const Turn turn(*this);
-  for (uint32_t h = 0; h < fabric_.hosts; ++h) {
-    const uint32_t ports = ports_of(h);
-    for (uint32_t port = 0; port < ports; ++port) {
-      if (!across(h, port).exists) continue;
-      set_path(h, nhi_adapter(ports), port + 1, lane_adapter(port), kHopIdFirst);
-      set_path(h, lane_adapter(port), kHopIdFirst, nhi_adapter(ports), port + 1);
-    }
+  fabric_.fixed_paths = true;
+  for (uint32_t h = 0; h < fabric_.hosts; ++h) set_fixed_paths(h);
+}
+
+// As two connection managers would agree on it for each cable.
+void ControlPlane::set_fixed_paths(uint32_t host) noexcept {
+  const uint32_t ports = ports_of(host);
+  for (uint32_t port = 0; port < ports; ++port) {
+    if (!across(host, port).exists) continue;
+    set_path(host, nhi_adapter(ports), port + 1, lane_adapter(port), kHopIdFirst);
+    set_path(host, lane_adapter(port), kHopIdFirst, nhi_adapter(ports), port + 1);
   }
 }
 
@@ -317,6 +321,7 @@ void ControlPlane::reset_router(uint32_t host) noexcept {
   RouterOutput output;
   router(host).reset(output);
   carry(host, output);
+  if (fabric_.fixed_paths) set_fixed_paths(host);
 }
 
 // ---- cables and paths

@@ -63,6 +63,7 @@ class ControlPlane {
   void queue(uint32_t host, const wire::tb::ControlFrame& frame) noexcept;
   void feed(uint32_t host) noexcept;
   bool place(uint32_t host, uint32_t index, const ControlQueue::Packet& packet) noexcept;
+  void set_fixed_paths(uint32_t host) noexcept;
   void set_path(uint32_t host, uint32_t adapter, uint32_t hop_id, uint32_t egress,
                 uint32_t next) noexcept;
   [[nodiscard]] uint64_t generation() const noexcept;

@@ -38,8 +38,8 @@ struct FabricConfig {
   uint64_t seed = 1;  // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
-  // The paths of each cable are set when the fabric is made, from ring pair ordinal + 1 at one end
-  // to that at the other, as if connection managers had done it.
+  // The paths of each cable are set when the fabric is made and after each reset, from ring pair
+  // ordinal + 1 at one end to that at the other, as if connection managers had done it.
   bool fixed_paths = true;
   uint32_t guests = 0;  // bit per host: a virtual machine plays it (attach_guest)
 };

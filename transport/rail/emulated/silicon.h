@@ -175,7 +175,7 @@ struct FabricSilicon {
   uint64_t magic;
   uint32_t version;
   uint32_t hosts, cables, hop_count;
-  bool usb4_v2, intel, e2e;
+  bool usb4_v2, intel, e2e, fixed_paths;
   sys::RobustLock control_lock;  // of the routers, of ring 0 and of where the paths lead
   uint64_t resolved;             // what the routers' path generations added up to then
   std::atomic<uint32_t> timed;   // some cable was not ideal at some time: frames may be under way
