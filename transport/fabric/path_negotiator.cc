@@ -65,7 +65,8 @@ void PathNegotiator::ask_at(Instant time) {
 
 Duration PathNegotiator::patience() const noexcept {
   if (unanswered()) return kPathAskSeldom;
-  const uint32_t doublings = std::min(attempts_ == 0 ? 0 : attempts_ - 1, 16u);
+  const uint32_t doublings =
+      std::min(attempts_ < kPathPromptTries ? 0 : attempts_ - kPathPromptTries, 16u);
   return std::min(kPathAskFirst * (int64_t{1} << doublings), kPathAskSlow);
 }
 

@@ -25,9 +25,10 @@
 
 namespace tbt::fabric {
 
+inline constexpr uint32_t kPathPromptTries = 6;                   // before the time is doubled
 inline constexpr Duration kPathAskFirst = Duration::from_ms(50);  // doubled each time, up to
 inline constexpr Duration kPathAskSlow = Duration::from_s(1);
-inline constexpr uint32_t kPathAskMax = 10;  // then no answer is reported, and we ask on, seldom
+inline constexpr uint32_t kPathAskMax = 14;  // then no answer is reported, and we ask on, seldom
 inline constexpr Duration kPathAskSeldom = Duration::from_s(5);
 inline constexpr Duration kWithdrawTimeout = Duration::from_ms(50);
 inline constexpr uint32_t kWithdrawAttempts = 4;

@@ -281,7 +281,9 @@ Instant XDomainRequester::poll_timeout() const {
 }
 
 Duration xdomain_timeout(uint32_t failures) noexcept {
-  return std::min(kXDomainFirstTimeout * (int64_t{1} << std::min(failures, 16u)), kXDomainTimeout);
+  const uint32_t doublings =
+      failures < kXDomainPromptTries ? 0 : failures - kXDomainPromptTries + 1;
+  return std::min(kXDomainFirstTimeout * (int64_t{1} << std::min(doublings, 16u)), kXDomainTimeout);
 }
 
 const char* discovery_state_name(DiscoveryState state) noexcept {

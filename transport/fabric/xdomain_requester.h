@@ -26,11 +26,13 @@ namespace tbt::fabric {
 
 // For an answer: short at first, because a host that has just come up loses what was sent before;
 // doubled with each repetition.
+// At first the same for each repetition, because a cable may lose much; then doubled.
 inline constexpr Duration kXDomainFirstTimeout = Duration::from_ms(50);
+inline constexpr uint32_t kXDomainPromptTries = 6;
 inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
 inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
 inline constexpr Duration kXDomainShortDelay = Duration::from_ms(100);  // before reading changes
-inline constexpr uint32_t kXDomainRetries = 10;
+inline constexpr uint32_t kXDomainRetries = 15;
 
 enum class DiscoveryState : uint8_t { kDown, kAskingUuid, kReadingProperties, kKnown, kFailed };
 enum class DiscoveryFailure : uint8_t {
