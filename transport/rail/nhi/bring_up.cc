@@ -42,8 +42,8 @@ void NhiRail::wire_interrupt() noexcept {
 }
 
 // 1. addresses  2. TX ring  3. RX ring  4. interrupt wiring  5. receive buffers, once the ring
-// runs. Paths between the hosts (step 0, the connection manager's) are fixed in the emulated
-// fabric.
+// runs. The paths between the hosts come afterwards (fabric/connection_manager.h): one that leads
+// into a ring that stands still holds up the sender.
 Status NhiRail::start() noexcept {
   if (device_.read32(kRegCapabilities) == kDeviceGone)
     return Status(ENODEV, "the controller is gone");
