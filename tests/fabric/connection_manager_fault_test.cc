@@ -113,6 +113,19 @@ TEST(ConnectionManagerFault, ADeadPeerIsFollowedWhenItComesBack) {
   EXPECT_EQ(world.events_of<PathUp>(0).size(), 2u);
 }
 
+// No event tells of it: the link went and came while nobody could hear.
+TEST(ConnectionManagerFault, ALockThatClosedUnnoticedIsOpened) {
+  ManagerWorld world;
+  world.plug_all();
+  world.boot(0);
+  world.run(Duration::from_ms(10));
+  ASSERT_EQ(world.port(0).state, PortState::kUp);
+  world.silicon(0).ports[0].lane0[4] |= 1u << 31;
+  world.run(Duration::from_s(30));
+  world.boot(1);
+  EXPECT_LT(world.run_until_up(Duration::from_s(1)), kAtOnce);
+}
+
 TEST(ConnectionManagerFault, LeftOverEntriesAreClearedAtTheStart) {
   ManagerWorld world(1, 2);
   world.plug_all();

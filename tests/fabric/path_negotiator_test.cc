@@ -228,6 +228,16 @@ TEST(PathNegotiator, AHopIdThatNoFrameCanLeaveByIsRefused) {
   EXPECT_TRUE(d.negotiator.preparing()) << "it may have thought better of it";
 }
 
+TEST(PathNegotiator, ANewEndWithABadHopIdIsANewEndAllTheSame) {
+  Driver d;
+  d.agreed();
+  PathOffer far = theirs_with(10, 0);
+  far.hop_id = 16;
+  d.receive(PathRequest{far});
+  EXPECT_EQ(d.sent_as<PathRefusal>()->code, kPathBadHopId);
+  EXPECT_FALSE(d.negotiator.agreed() || d.negotiator.offering());
+}
+
 TEST(PathNegotiator, ARefusalIsFinalUntilThePeerAsks) {
   for (const uint32_t code : {uint32_t{kPathUnknownVersion}, uint32_t{kPathBadHopId}, 99u}) {
     Driver d;

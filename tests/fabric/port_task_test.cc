@@ -233,6 +233,13 @@ TEST(LinkTask, APortThatWasSetUpForARouterIsReset) {
   EXPECT_GE(written[1].first - written[0].first, kPortResetTime);
 }
 
+TEST(LinkTask, APortThatStaysSetUpForARouterIsResetOnce) {
+  Link link;
+  link.before = [&](const ConfigAccess&) { link.adapter(1, kPortControl) |= 1u << 3; };
+  EXPECT_EQ(link.reading().state, PortState::kUp);
+  EXPECT_EQ(link.writes().size(), 3u);
+}
+
 TEST(LinkTask, RegistersThatCannotBeReadAreAFailure) {
   ScriptedRouter router;
   LinkTask task(kShape);

@@ -128,18 +128,18 @@ void PathNegotiator::handle_unreadable(const wire::tb::XDomainPacket& packet, XD
 void PathNegotiator::on(Instant now, const PathRequest& request, uint8_t sequence) {
   ++stats_.requests;
   const wire::tb::PathOffer& theirs = request.offer;
-  if (theirs.hop_id > out_hop_id_max_) {
-    reply(peer_, PathRefusal{wire::tb::kPathBadHopId}, sequence);
-    return;
-  }
-  const bool known = peer_epoch_.has_value();
-  const bool anew = known && *peer_epoch_ != theirs.epoch;
+  const bool fits = theirs.hop_id <= out_hop_id_max_;
+  const bool anew = peer_epoch_ && *peer_epoch_ != theirs.epoch;
   const bool restarted = anew && peer_epoch_->incarnation != theirs.epoch.incarnation;
   peer_epoch_ = theirs.epoch;
   if (mine_ && (anew || (agreed_ && *agreed_ != theirs))) {
     void_agreement(restarted ? "the peer has restarted" : "the peer has begun anew");
-  } else if (state_ == AgreementState::kWithdrawn || state_ == AgreementState::kRefused) {
+  } else if (fits && (state_ == AgreementState::kWithdrawn || state_ == AgreementState::kRefused)) {
     state_ = AgreementState::kPreparing;
+  }
+  if (!fits) {
+    reply(peer_, PathRefusal{wire::tb::kPathBadHopId}, sequence);
+    return;
   }
   if (!mine_) {
     reply(peer_, PathRefusal{wire::tb::kPathNotReady}, sequence);

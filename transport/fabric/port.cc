@@ -181,8 +181,9 @@ void Port::discovery_failed() {
   if (failure != DiscoveryFailure::kNoAnswer) {
     lose_peer("the peer cannot be read any more");
   } else if (!status_.peer && !probed_) {
-    // It may be no host at all.
+    // It may be no host at all, or a lock that we have not seen close.
     probed_ = true;
+    relink_ = true;
     add(Work::kProbe, std::make_unique<RouterProbe>(route()));
   }
 }
