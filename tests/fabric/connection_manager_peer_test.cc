@@ -161,6 +161,10 @@ TEST(ConnectionManagerPeer, OtherTermsOfThePeerAreToldByANewPath) {
   EXPECT_EQ(path.peer_max_frame, 1024u);
   EXPECT_EQ(path.peer_settings, 0u);
   EXPECT_EQ(path.features, 0u);
+  for (const PathUp& event : world.events_of<PathUp>(0)) {
+    const bool anew = event.path.peer_incarnation == world.configs[1].incarnation;
+    EXPECT_TRUE(!anew || event.path.peer_max_frame == 1024) << "never under the old terms";
+  }
 }
 
 TEST(ConnectionManagerPeer, AnotherHostAtTheSameCableIsAnotherPeer) {

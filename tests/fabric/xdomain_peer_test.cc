@@ -34,8 +34,8 @@ TEST(XDomainPeer, BothEndsKnowEachOtherAtOnceOnACleanCable) {
 }
 
 // With 30 % loss a question and its answer arrive with probability 0.49, and the three of a block
-// within its ten repetitions with 0.993. Each of the 800 ends reads twice or more, so a dozen give
-// up; then a replug helps.
+// within its ten repetitions with 0.993. Each of the 800 ends reads twice or more, again after an
+// announcement that came twice, so two or three dozen give up; then a replug helps.
 TEST(XDomainPeer, LossAndDoublingDelayButDoNotDeceive) {
   uint32_t given_up = 0;
   for (uint64_t seed = 1; seed <= 400; ++seed) {
@@ -62,7 +62,7 @@ TEST(XDomainPeer, LossAndDoublingDelayButDoNotDeceive) {
     pair.run(Duration::from_s(1));
     EXPECT_TRUE(pair.knows(0) && pair.knows(1)) << "seed " << seed;
   }
-  EXPECT_LE(given_up, 24u);
+  EXPECT_LE(given_up, 36u);
 }
 
 TEST(XDomainPeer, APullAtEveryStepLeavesNothingBehindAndAReplugRecovers) {

@@ -406,6 +406,15 @@ TEST(XDomainRequester, ChangesAreReadOnceAfterABurst) {
   EXPECT_TRUE(d.requester.poll_timeout().is_never());
 }
 
+TEST(XDomainRequester, AChangeAfterAWhileIsReadAtOnce) {
+  Driver d;
+  d.known(block_of("old"));
+  d.now = d.now + kXDomainShortDelay;
+  d.requester.handle_peer_changed(d.now, kPeer);
+  d.read(block_of("new"), 2);
+  EXPECT_EQ(d.requester.poll_event(), DiscoveryEvent::kProperties);
+}
+
 TEST(XDomainRequester, AChangeThatChangesNothingIsNoNews) {
   Driver d;
   d.known(block_of("same"));

@@ -105,7 +105,7 @@ void XDomainRequester::take_properties(Instant now, const wire::tb::PropertiesRe
       want(kProperties, now);
       break;
     case PropertyAssembly::Step::kComplete:
-      take_block();
+      take_block(now);
       break;
     case PropertyAssembly::Step::kRestart:
       // Counted as a failure, or a peer whose generation never stands still would keep us busy.
@@ -118,7 +118,7 @@ void XDomainRequester::take_properties(Instant now, const wire::tb::PropertiesRe
   }
 }
 
-void XDomainRequester::take_block() {
+void XDomainRequester::take_block(Instant now) {
   wire::tb::PropertyDirectory root;
   if (parse_property_block(assembly_.block(), root) != PropertyError::kNone) {
     fail(DiscoveryFailure::kMalformed);
@@ -126,6 +126,7 @@ void XDomainRequester::take_block() {
   }
   done(kProperties);
   generation_ = assembly_.generation();
+  read_ = now;
   assembly_.clear();
   state_ = DiscoveryState::kKnown;
   if (properties_ != root) {
@@ -174,8 +175,8 @@ void XDomainRequester::handle_peer_changed(Instant now, const wire::tb::Uuid& so
   if (answers(kProperties)) outstanding_.reset();
   assembly_.clear();
   state_ = DiscoveryState::kReadingProperties;
-  // The first time there is somebody who waits for it.
-  want(kProperties, properties_ ? now + kXDomainShortDelay : now);
+  // One change is read at once: it may be another daemon's, with which a path comes up just now.
+  want(kProperties, properties_ ? std::max(now, read_ + kXDomainShortDelay) : now);
 }
 
 void XDomainRequester::handle_sign_of_life(Instant now) {

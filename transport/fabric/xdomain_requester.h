@@ -31,7 +31,9 @@ inline constexpr Duration kXDomainFirstTimeout = Duration::from_ms(50);
 inline constexpr uint32_t kXDomainPromptTries = 6;
 inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
 inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
-inline constexpr Duration kXDomainShortDelay = Duration::from_ms(100);  // before reading changes
+inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
+inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
+inline constexpr Duration kXDomainShortDelay = Duration::from_ms(100);  // between two readings
 inline constexpr uint32_t kXDomainRetries = 15;
 
 enum class DiscoveryState : uint8_t { kDown, kAskingUuid, kReadingProperties, kKnown, kFailed };
@@ -118,7 +120,7 @@ class XDomainRequester {
   [[nodiscard]] bool answers(Question question) const { return outstanding_ == question; }
   void take_uuid(Instant now, const wire::tb::UuidResponse& response);
   void take_properties(Instant now, const wire::tb::PropertiesResponse& response);
-  void take_block();
+  void take_block(Instant now);
   void take_error(Instant now, uint32_t code);
   [[nodiscard]] wire::tb::XDomainMessage ask(Question question) const;
 
@@ -133,6 +135,7 @@ class XDomainRequester {
   std::optional<wire::tb::Uuid> peer_;
   std::optional<wire::tb::PropertyDirectory> properties_;
   uint32_t generation_ = 0;
+  Instant read_;  // when properties() were
   wire::tb::LinkStateStatusResponse link_status_;
   wire::tb::LinkStateChangeRequest link_change_;
   wire::tb::PropertyAssembly assembly_;
