@@ -113,6 +113,48 @@ TEST(ConnectionManagerFault, ADeadPeerIsFollowedWhenItComesBack) {
   EXPECT_EQ(world.events_of<PathUp>(0).size(), 2u);
 }
 
+// One end saw the link go and come, the other one did not: both begin anew, because the flow
+// control of a path is between both ends.
+TEST(ConnectionManagerFault, ALossThatOnlyOneEndSawMakesBothEndsNew) {
+  ManagerWorld world;
+  world.plug_all();
+  world.boot(0);
+  world.boot(1);
+  world.run(Duration::from_s(1));
+  for (int i = 1; i <= 3; ++i) {
+    world.give(0, wire::tb::HotPlug{.route = {}, .adapter = 1, .unplug = true});
+    world.run(Duration::from_ms(20));
+    EXPECT_TRUE(world.up());
+    EXPECT_EQ(world.last_down(0), "the cable was pulled");
+    EXPECT_EQ(world.last_down(1), "the peer has begun anew");
+    EXPECT_EQ(world.events_of<PathUp>(0).size(), 1u + i);
+    EXPECT_EQ(world.events_of<PathUp>(1).size(), 1u + i);
+    world.run(Duration::from_s(1));
+  }
+}
+
+// It was given up by discovery, because nothing that it said got through; the other end knows it
+// and asks for a path now and then.
+TEST(ConnectionManagerFault, APeerThatAsksForAPathIsDiscoveredAnew) {
+  ManagerWorld world;
+  bool mute = true;
+  world.intercept =
+      [&](uint32_t host,
+          const wire::tb::ControlPacket& packet) -> std::optional<wire::tb::ControlPacket> {
+    const auto* message = std::get_if<wire::tb::XDomainPacket>(&packet);
+    if (!mute || host != 0 || message == nullptr || !message->response) return std::nullopt;
+    return wire::tb::Reset{.route = {}, .from_router = true};
+  };
+  world.plug_all();
+  world.boot(0);
+  world.boot(1);
+  world.run(Duration::from_s(30));
+  ASSERT_TRUE(world.port(0).peer);
+  ASSERT_FALSE(world.port(1).peer);
+  mute = false;
+  EXPECT_LT(world.run_until_up(Duration::from_s(30)), Duration::from_ms(5010));
+}
+
 // No event tells of it: the link went and came while nobody could hear.
 TEST(ConnectionManagerFault, ALockThatClosedUnnoticedIsOpened) {
   ManagerWorld world;
