@@ -36,6 +36,7 @@ ARROWS = {
     "collectives": {"include/tbt"},
     "tools": {"include/tbt", "fabric", "rail", "wire", "sys", "base"},
     "tests/sim": {"base", "wire", "verbs", "engine", "rail", "fabric"},
+    "tests/model": {"base", "wire", "verbs", "engine"},
     "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "tests/conformance": set(),
     "tests/faults": set(),
