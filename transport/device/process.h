@@ -116,9 +116,13 @@ class Process final : private engine::Router {
   fabric::FramingStats framing_;
   // Scratch of the data path: too large to be cleared for every packet.
   static constexpr size_t kRxBurst = 32;
+  static constexpr size_t kTxLeast = 2 * fabric::kFramesPerPacketMax;
   std::array<rail::RxPacket, kRxBurst> rx_packets_;
   wire::ParsedPacket rx_parsed_;
   engine::TxPacket tx_packet_;
+  static constexpr size_t kTxBurst = 32;
+  std::array<rail::TxFrame, kTxBurst> tx_frames_;
+  size_t tx_wanted_ = kTxLeast;  // buffers that the next burst asks for
   RcLoss rc_loss_;
   std::unique_ptr<engine::Endpoint> endpoint_;
   std::vector<ContextImpl*> contexts_;

@@ -29,11 +29,6 @@ void TxRing::reap() noexcept {
   state_.tail.store(tail, std::memory_order_relaxed);
 }
 
-std::byte* TxRing::buffer(uint32_t i) const noexcept {
-  const uint32_t at = (state_.head.load(std::memory_order_relaxed) + i) & mask_;
-  return buffers_ + size_t{at} * kFrameBytes;
-}
-
 void TxRing::post(std::span<const TxFrame> frames, uint64_t iova) noexcept {
   uint32_t head = state_.head.load(std::memory_order_relaxed);
   for (const TxFrame& frame : frames) {

@@ -27,7 +27,10 @@ class TxRing {
   // known.
   uint32_t room(uint32_t wanted) noexcept;
   // Buffer of the i-th descriptor from the head on: buffer and descriptor belong together for ever.
-  [[nodiscard]] std::byte* buffer(uint32_t i) const noexcept;
+  [[nodiscard]] std::byte* buffer(uint32_t i) const noexcept {
+    const uint32_t at = (state_.head.load(std::memory_order_relaxed) + i) & mask_;
+    return buffers_ + size_t{at} * kFrameBytes;
+  }
   // Fills descriptors and moves the head; the doorbell is the caller's.
   void post(std::span<const TxFrame> frames, uint64_t iova) noexcept;
   // What the producer half of the index register must hold.
