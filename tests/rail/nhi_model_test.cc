@@ -205,6 +205,35 @@ TEST_P(InterruptFlavour, ArmedFiresOnceUntilArmedAgain) {
   EXPECT_EQ(b->stats().stranded, 0u);
 }
 
+// As Linux drives Intel's: it masks a ring to poll it, unmasks it after its last look, and never
+// reads or clears the status.
+TEST(AutoClear, WhatCameWhileMaskedFiresWhenUnmasked) {
+  WorldConfig c = bare(12, /*intel=*/true);
+  c.bring_up = true;
+  World world(c);
+  auto a = world.open(0, 1);
+  auto b = world.open(1, 1);
+  PciDevice& nhi = *world.devices[1];
+  const uint32_t rx = 1u << (12 + 1);
+  nhi.write32(kRegDmaMisc, kDmaMiscAutoClear);
+  nhi.write32(kRegInterruptMask, rx);
+  const auto fired = [&, before = world.fabric->counters(1).interrupts]() {
+    return world.fabric->counters(1).interrupts - before;
+  };
+  ASSERT_TRUE(send(*a, 1, 1));
+  ASSERT_TRUE(send(*a, 1, 2));
+  EXPECT_EQ(fired(), 2u) << "firing clears";
+  nhi.write32(kRegInterruptMaskClear, rx);
+  ASSERT_TRUE(send(*a, 1, 3));
+  EXPECT_EQ(fired(), 2u) << "masked";
+  nhi.write32(kRegInterruptMask, rx);
+  EXPECT_EQ(fired(), 3u);
+  nhi.write32(kRegInterruptMask, rx);
+  EXPECT_EQ(fired(), 3u) << "once only";
+  ASSERT_TRUE(send(*a, 1, 4));
+  EXPECT_EQ(fired(), 4u);
+}
+
 // A controller whose status bit for a frame comes late: the frame has been taken, its ring's bit is
 // clear, and now, as the mask is about to be written, the bit is set.
 class LateStatus final : public PciDevice {

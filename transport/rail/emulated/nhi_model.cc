@@ -1,6 +1,7 @@
 #include "rail/emulated/nhi_model.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "rail/nhi/quirks.h"
 #include "sys/barrier.h"
@@ -219,7 +220,7 @@ void NhiModel::write_interrupts(uint32_t offset, uint32_t value) noexcept {
   if (in(offset, kRegInterruptClear, 12)) {
     nhi_.status[(offset - kRegInterruptClear) / 4].fetch_and(~value, std::memory_order_seq_cst);
   } else if (in(offset, kRegInterruptMask, 8)) {
-    put(nhi_.mask[(offset - kRegInterruptMask) / 4], value);
+    write_mask((offset - kRegInterruptMask) / 4, value);
   } else if (in(offset, kRegInterruptMaskClear, 8)) {
     Register& mask = nhi_.mask[(offset - kRegInterruptMaskClear) / 4];
     mask.fetch_and(~value, std::memory_order_seq_cst);
@@ -229,6 +230,20 @@ void NhiModel::write_interrupts(uint32_t offset, uint32_t value) noexcept {
     put(nhi_.vectors[(offset - kRegVectorAllocation) / 4], value);
   } else {
     write_misc(offset, value);
+  }
+}
+
+// Where firing clears the status (Linux on Intel), what came while its ring was masked fires as it
+// is unmasked: Linux unmasks after its last look at the ring, and clears nothing. Elsewhere it
+// stays pending and nothing fires for that ring until somebody clears it, which is the worst that
+// a driver has to live with.
+void NhiModel::write_mask(uint32_t dword, uint32_t value) noexcept {
+  const uint32_t old = nhi_.mask[dword].exchange(value, std::memory_order_seq_cst);
+  if ((get(nhi_.dma_misc) & kDmaMiscAutoClear) == 0) return;
+  for (uint32_t left = value & ~old & get(nhi_.status[dword]); left != 0; left &= left - 1) {
+    const auto bit = static_cast<uint32_t>(std::countr_zero(left));
+    nhi_.status[dword].fetch_and(~(1u << bit), std::memory_order_seq_cst);
+    raise_interrupt(host_, dword * 32 + bit);
   }
 }
 

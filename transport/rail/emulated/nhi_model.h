@@ -42,6 +42,7 @@ class NhiModel final : public nhi::PciDevice {
   bool check_options(const RingRegisters& regs, uint32_t old, uint32_t value) noexcept;
   void stop_ring(RingRegisters& regs, bool tx, uint32_t hop) noexcept;
   void write_interrupts(uint32_t offset, uint32_t value) noexcept;
+  void write_mask(uint32_t dword, uint32_t value) noexcept;
   void write_misc(uint32_t offset, uint32_t value) noexcept;
   void reset_router() noexcept;
   uint32_t read_ring(const RingRegisters& regs, bool tx, uint32_t hop, uint32_t field) noexcept;
