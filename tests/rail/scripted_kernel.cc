@@ -49,6 +49,7 @@ int ScriptedKernel::answer(void* argument, const void* bytes, size_t size) noexc
 
 int ScriptedKernel::ioctl(int fd, unsigned long request, void* argument) noexcept {
   EXPECT_TRUE(open_fds.count(fd)) << "descriptor " << fd << " is not open";
+  EXPECT_TRUE(fd != kGranted || request == VFIO_DEVICE_GET_REGION_INFO) << "that is the owner's";
   if (const auto f = fail.find(request); f != fail.end()) return -f->second;
   const auto number = reinterpret_cast<uintptr_t>(argument);
   switch (request) {
@@ -223,7 +224,7 @@ int ScriptedKernel::unmap_dma(vfio_iommu_type1_dma_unmap& request) noexcept {
 }
 
 int64_t ScriptedKernel::pread(int fd, void* to, size_t bytes, uint64_t offset) noexcept {
-  if (fd != kDevice || !open_fds.count(fd)) return -EBADF;
+  if (!is_device(fd)) return -EBADF;
   if (offset >= kConfigAt) {
     const uint64_t at = offset - kConfigAt;
     if (slept_us >= powered_at_us_ + firmware_us && (config[kForcePowerAt] & 2) != 0) {
@@ -245,7 +246,7 @@ int64_t ScriptedKernel::pread(int fd, void* to, size_t bytes, uint64_t offset) n
 }
 
 int64_t ScriptedKernel::pwrite(int fd, const void* from, size_t bytes, uint64_t offset) noexcept {
-  if (fd != kDevice || !open_fds.count(fd)) return -EBADF;
+  if (!is_device(fd)) return -EBADF;
   if (offset >= kConfigAt) {
     const uint64_t at = offset - kConfigAt;
     const bool was_master = is_master();
@@ -271,7 +272,7 @@ int64_t ScriptedKernel::pwrite(int fd, const void* from, size_t bytes, uint64_t 
 }
 
 std::byte* ScriptedKernel::map(int fd, size_t bytes, uint64_t offset) noexcept {
-  if (fd != kDevice || offset + bytes > bar_bytes || refuse_map) return nullptr;
+  if (!is_device(fd) || offset + bytes > bar_bytes || refuse_map) return nullptr;
   mapped.emplace_back(offset, bytes);
   return reinterpret_cast<std::byte*>(bar.data()) + offset;
 }

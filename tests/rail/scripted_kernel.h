@@ -81,6 +81,12 @@ class ScriptedKernel final : public nhi::VfioKernel {
   void put32(uint32_t at, uint32_t v) { std::memcpy(&config[at], &v, 4); }
   [[nodiscard]] bool is_master() const { return (config[4] & 4) != 0; }
 
+  // Another descriptor of the device, as a process has it that was handed one.
+  int grant() {
+    open_fds.insert(kGranted);
+    return kGranted;
+  }
+
   // ---- VfioKernel
   int open(const std::string& path) noexcept override;
   void close(int fd) noexcept override;
@@ -92,7 +98,10 @@ class ScriptedKernel final : public nhi::VfioKernel {
   void sleep_us(uint32_t us) noexcept override;
 
  private:
-  static constexpr int kContainer = 1000, kGroup = 1001, kDevice = 1002;
+  static constexpr int kContainer = 1000, kGroup = 1001, kDevice = 1002, kGranted = 1003;
+  [[nodiscard]] bool is_device(int fd) const {
+    return (fd == kDevice || fd == kGranted) && open_fds.count(fd) != 0;
+  }
   static constexpr uint32_t kForcePowerAt = 0xfc;
   static constexpr uint64_t kBarAt = 0, kConfigAt = uint64_t{7} << 40;
 

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include "rail/nhi/vfio_window.h"
 #include "sys/event_fd.h"
 #include "vfio_world.h"
 #include "world.h"
@@ -188,6 +189,31 @@ TEST_F(VfioDeviceTest, AllOnesEverywhereIsARemovedController) {
   EXPECT_EQ(device->dma_map(0, 4096).error().code(), ENODEV);
 }
 
+TEST_F(VfioDeviceTest, AWindowHasRegistersAndNothingElse) {
+  auto device = opened();
+  ASSERT_TRUE(device);
+  auto window = VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), *kernel_);
+  ASSERT_TRUE(window) << window.error().text();
+  EXPECT_EQ((*window)->identity(), device->identity());
+  (*window)->write32(kRegThrottling, 11);
+  EXPECT_EQ(device->read32(kRegThrottling), 11u);
+  EXPECT_EQ((*window)->dma_map(0, 4096).error().code(), EPERM);
+  EXPECT_EQ((*window)->dma_unmap(kDmaBase, 4096).code(), EPERM);
+  EXPECT_EQ((*window)->interrupt_fd(0), -1);
+  for (const auto& [offset, bytes] : kernel_->mapped) EXPECT_LE(offset + bytes, kMsixTable);
+  std::fill(kernel_->bar.begin(), kernel_->bar.end(), kDeviceGone);
+  EXPECT_EQ((*window)->read32(kRegNotify), kDeviceGone);
+  (*window)->write32(kRegThrottling, 12);
+  EXPECT_EQ(kernel_->bar[kRegThrottling / 4], kDeviceGone);
+  window->reset();
+  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, *kernel_).error().code(), ENODEV);
+}
+
+TEST_F(VfioDeviceTest, AWindowOnSomethingElseIsRefused) {
+  kernel_->fail[VFIO_DEVICE_GET_REGION_INFO] = ENOTTY;  // of a descriptor that is no VFIO device
+  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, *kernel_).error().code(), EPROTO);
+}
+
 // Everything above the seam, over VFIO at one end of a cable: registers by system calls that end in
 // the NHI model, DMA mappings by the scripted IOMMU.
 TEST_F(VfioRail, CarriesFramesBothWays) {
@@ -206,7 +232,10 @@ TEST_F(VfioRail, CarriesFramesBothWays) {
     world.bring_up(1);
     auto peer = world.open(1, 1);
     memory.slot(1).state.store(SlotState::kAttached);
-    auto rail = open_nhi_rail(memory, 0, *device, 1, classify);
+    // As another process of the host does it: registers only.
+    auto window = VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), *kernel_);
+    ASSERT_TRUE(window);
+    auto rail = open_nhi_rail(memory, 0, **window, 1, classify);
     for (uint32_t i = 0; i < 100; ++i) {
       ASSERT_TRUE(send(*rail, 1, i, 4096));
       EXPECT_EQ(receive(*peer), std::vector<uint32_t>{i});

@@ -4,6 +4,8 @@
 
 #include <bit>
 
+#include "rail/nhi/vfio_info.h"
+
 namespace tbt::rail::nhi {
 namespace {
 
@@ -15,6 +17,16 @@ constexpr uint32_t kFirmwareLooks = 350;
 constexpr uint32_t kFirmwareLookUs = 3000;
 
 }  // namespace
+
+Result<PciConfig> PciConfig::of_device(VfioKernel& kernel, int fd) {
+  VfioInfo<vfio_region_info> answer;
+  vfio_region_info question{};
+  question.index = VFIO_PCI_CONFIG_REGION_INDEX;
+  const Status asked = answer.ask(kernel, fd, VFIO_DEVICE_GET_REGION_INFO, question);
+  if (!asked) return asked;
+  if (answer.fixed().size < kConfigBytes) return Status(EIO, "the configuration space is short");
+  return PciConfig(kernel, fd, answer.fixed().offset);
+}
 
 Status PciConfig::read(uint32_t at, void* to, size_t bytes) noexcept {
   const int64_t n = kernel_->pread(fd_, to, bytes, offset_ + at);

@@ -28,9 +28,8 @@ struct MsixCapability {
 class PciConfig {
  public:
   PciConfig() noexcept = default;
-  // `offset`: where the configuration space begins in the descriptor.
-  PciConfig(VfioKernel& kernel, int fd, uint64_t offset) noexcept
-      : kernel_(&kernel), fd_(fd), offset_(offset) {}
+  // Of the device behind a VFIO descriptor, which must outlive it.
+  static Result<PciConfig> of_device(VfioKernel& kernel, int fd);
 
   // EIO if the kernel gives less than was asked for.
   Result<uint16_t> read16(uint32_t at) noexcept;
@@ -52,6 +51,9 @@ class PciConfig {
   Status force_power(bool on) noexcept;
 
  private:
+  PciConfig(VfioKernel& kernel, int fd, uint64_t offset) noexcept
+      : kernel_(&kernel), fd_(fd), offset_(offset) {}
+
   static constexpr uint16_t kCommandMemory = 1u << 1;
   static constexpr uint16_t kCommandMaster = 1u << 2;
 
@@ -61,7 +63,7 @@ class PciConfig {
 
   VfioKernel* kernel_ = nullptr;
   int fd_ = -1;
-  uint64_t offset_ = 0;
+  uint64_t offset_ = 0;  // of the configuration space in the descriptor
 };
 
 }  // namespace tbt::rail::nhi

@@ -44,27 +44,6 @@ VfioDevice::~VfioDevice() {
   }
 }
 
-// ---- registers
-
-uint32_t VfioDevice::read32(uint32_t offset) noexcept {
-  if (is_gone()) return kDeviceGone;
-  const uint32_t value = bar_.read32(offset);
-  if (value == kDeviceGone) [[unlikely]]
-    confirm_gone();
-  return value;
-}
-
-void VfioDevice::write32(uint32_t offset, uint32_t value) noexcept {
-  if (!is_gone()) bar_.write32(offset, value);
-}
-
-// Some registers may hold all ones; the capabilities never do.
-bool VfioDevice::confirm_gone() noexcept {
-  if (bar_.read32(kRegCapabilities) != kDeviceGone) return false;
-  gone_.store(true, std::memory_order_relaxed);
-  return true;
-}
-
 // ---- DMA
 
 Result<uint64_t> VfioDevice::dma_map(uint64_t offset, uint64_t bytes) {

@@ -4,12 +4,8 @@
 // Ownership: whoever opens it owns the controller until the object goes: DMA is switched off first,
 // then interrupts, then the mappings are taken away; the kernel does the same when the process is
 // killed. Registers may be used from any thread; mapping and unmapping by one at a time.
-//
-// Surprise removal: a register of all ones whose controller has no capabilities either is a
-// controller that is gone. From then on reads give all ones and writes go nowhere.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
@@ -50,8 +46,8 @@ class VfioDevice final : public PciDevice {
   ~VfioDevice() override;
 
   [[nodiscard]] PciIdentity identity() const noexcept override { return identity_; }
-  uint32_t read32(uint32_t offset) noexcept override;
-  void write32(uint32_t offset, uint32_t value) noexcept override;
+  uint32_t read32(uint32_t offset) noexcept override { return bar_.read32(offset); }
+  void write32(uint32_t offset, uint32_t value) noexcept override { bar_.write32(offset, value); }
   // ENOMEM: over the limit of locked memory (`ulimit -l`), which counts every page mapped.
   Result<uint64_t> dma_map(uint64_t offset, uint64_t bytes) override;
   Status dma_unmap(uint64_t iova, uint64_t bytes) override;
@@ -60,13 +56,13 @@ class VfioDevice final : public PciDevice {
 
   // Becomes readable when the kernel wants the device back (unbinding, removal). -1: not told.
   [[nodiscard]] int give_back_fd() const noexcept { return give_back_.get(); }
-  [[nodiscard]] bool is_gone() const noexcept { return gone_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool is_gone() const noexcept { return bar_.is_gone(); }
   [[nodiscard]] bool has_iommu() const noexcept { return has_iommu_; }
   [[nodiscard]] uint32_t vectors() const noexcept { return static_cast<uint32_t>(events_.size()); }
   // Of the host's memory, pinned and charged to this process.
   [[nodiscard]] uint64_t locked_bytes() const noexcept;
   [[nodiscard]] const VfioBar& bar() const noexcept { return bar_; }
-  // For those who map BAR0 too; owned by this object.
+  // For a VfioWindow in another process; owned by this object.
   [[nodiscard]] int device_fd() const noexcept { return device_; }
 
  private:
@@ -88,11 +84,9 @@ class VfioDevice final : public PciDevice {
   Status set_up_interrupts();
   Status take_over();
 
-  Status check_region(uint32_t index, uint64_t& offset);
   Status set_eventfds(uint32_t index, std::span<const int> fds) noexcept;
   void clear_eventfds(uint32_t index) noexcept;
   [[nodiscard]] uint32_t interrupts_of(uint32_t index) noexcept;
-  bool confirm_gone() noexcept;
   Status unmap_dma(const Mapping& mapping) noexcept;
 
   VfioKernel& kernel_;
@@ -108,7 +102,6 @@ class VfioDevice final : public PciDevice {
   sys::UniqueFd give_back_;
   std::vector<Mapping> mappings_;
   bool powered_ = false, master_ = false;
-  std::atomic<bool> gone_{false};
 };
 
 }  // namespace tbt::rail::nhi

@@ -138,21 +138,9 @@ Status VfioDevice::open_device() {
       info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX) {
     return Status(ENODEV, "not a PCI device");
   }
-  uint64_t offset = 0;
-  const Status region = check_region(VFIO_PCI_CONFIG_REGION_INDEX, offset);
-  if (!region) return region;
-  config_ = PciConfig(kernel_, device_, offset);
-  return {};
-}
-
-Status VfioDevice::check_region(uint32_t index, uint64_t& offset) {
-  VfioInfo<vfio_region_info> answer;
-  vfio_region_info question{};
-  question.index = index;
-  const Status asked = answer.ask(kernel_, device_, VFIO_DEVICE_GET_REGION_INFO, question);
-  if (!asked) return asked;
-  if (answer.fixed().size < kConfigBytes) return Status(EIO, "the configuration space is short");
-  offset = answer.fixed().offset;
+  auto config = PciConfig::of_device(kernel_, device_);
+  if (!config) return config.error();
+  config_ = *config;
   return {};
 }
 
