@@ -24,13 +24,10 @@
 
 namespace tbt::fabric {
 
-// For an answer: short at first, because a host that has just come up loses what was sent before;
-// doubled with each repetition.
-// At first the same for each repetition, because a cable may lose much; then doubled.
+// For an answer: short at first, because a host that has just come up loses what was sent before,
+// and a cable may lose much; after so many repetitions doubled each time.
 inline constexpr Duration kXDomainFirstTimeout = Duration::from_ms(50);
 inline constexpr uint32_t kXDomainPromptTries = 6;
-inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
-inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
 inline constexpr Duration kXDomainTimeout = Duration::from_s(1);        // the longest
 inline constexpr Duration kXDomainRetryDelay = Duration::from_s(1);     // after an error answer
 inline constexpr Duration kXDomainShortDelay = Duration::from_ms(100);  // between two readings
