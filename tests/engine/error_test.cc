@@ -224,6 +224,24 @@ TEST(PeerGone, TheLastRouteGoneIsALinkError) {
   EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorLinkDown);
 }
 
+TEST(PeerGone, APeerThatIsOnlySilentIsWaitedForAsLongAsTheTimersSay) {
+  Harness h({.retry_cnt = 1, .go_back_n = true});
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.route_exists = false;
+  h.route_lasts = true;
+  h.endpoint->handle_routes_changed(h.now);
+  h.expect_no_completion();
+  h.receive_ack(kSqPsn);  // it was on its way
+  EXPECT_EQ(h.expect_completion().wr_id, 1u);
+  h.post(WrOpcode::kSend, 2, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_us(4200));
+  h.expect_packet(Opcode::kRcSendOnly);
+  h.pass(Duration::from_us(4200));
+  EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorRetryTimeout);
+}
+
 constexpr Duration kGrace = Options{}.farewell_grace;
 
 wire::PacketHeaders farewell_of(const Harness& h, uint32_t from) {

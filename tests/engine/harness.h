@@ -85,8 +85,10 @@ class Harness : private Router {
   uint32_t key = 0;
   Instant now{1000000};
   bool route_exists = true;
+  bool route_lasts = false;
 
  private:
+  bool lasts(const verbs::Path&) const override { return route_lasts; }
   std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address,
                                      uint32_t) const override;
 };

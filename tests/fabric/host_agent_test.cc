@@ -49,13 +49,13 @@ TEST(HostAgent, OneDirectionAloneIsNotUp) {
   EXPECT_EQ(pair.state(1), LinkState::kConnecting);
 }
 
-TEST(HostAgent, ALinkWhoseDirectionDiesGoesDownAtBothEnds) {
+TEST(HostAgent, ALinkWhoseDirectionDiesIsSilentAtBothEnds) {
   AgentPair pair;
   pair.run(Duration::from_s(1));
   pair.filter = [](uint32_t from, const ControlOutput&) { return from == 0; };
   pair.run(Duration::from_ms(1300));
-  EXPECT_EQ(pair.state(0), LinkState::kDown);
-  EXPECT_EQ(pair.state(1), LinkState::kDown);  // its own heartbeats arrive nowhere
+  EXPECT_EQ(pair.state(0), LinkState::kSilent);
+  EXPECT_EQ(pair.state(1), LinkState::kSilent);  // its own heartbeats arrive nowhere
 }
 
 TEST(HostAgent, AnIdleLinkStaysUpWithOneHeartbeatEach250Ms) {
@@ -75,6 +75,31 @@ TEST(HostAgent, ThreeMissedHeartbeatsAreForgivenAndTheFourthIsNot) {
   pair.run(Duration::from_ms(900));
   EXPECT_EQ(pair.state(0), LinkState::kUp);
   pair.run(Duration::from_ms(350));
+  EXPECT_EQ(pair.state(0), LinkState::kSilent);
+}
+
+TEST(HostAgent, ASilentLinkKeepsItsSessionAndGoesOnWithTheSamePeer) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(10));
+  const CableEntry before = pair.link(0);
+  pair.filter = [](uint32_t from, const ControlOutput&) { return from == 0; };
+  pair.run(kSilenceMost);
+  EXPECT_EQ(pair.state(0), LinkState::kSilent);
+  EXPECT_EQ(pair.link(0).tag, before.tag);
+  EXPECT_EQ(pair.link(0).peer, before.peer);
+  pair.filter = nullptr;
+  pair.run(Duration::from_ms(300));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair.state(1), LinkState::kUp);
+  EXPECT_EQ(pair.link(0).tag, before.tag);
+  EXPECT_EQ(pair.link(0).peer, before.peer);
+}
+
+TEST(HostAgent, ALinkThatIsSilentForTooLongIsDown) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(10));
+  pair.stop(1);
+  pair.run(kSilenceMost + kHeartbeatInterval * 6);
   EXPECT_EQ(pair.state(0), LinkState::kDown);
 }
 
@@ -85,7 +110,7 @@ TEST(HostAgent, AnUnpluggedCableListensToNothingAndComesBackWhenPlugged) {
   EXPECT_EQ(pair.state(0), LinkState::kUnplugged);
   pair.run(Duration::from_s(2));
   EXPECT_EQ(pair.state(0), LinkState::kUnplugged);
-  EXPECT_EQ(pair.state(1), LinkState::kDown);
+  EXPECT_EQ(pair.state(1), LinkState::kSilent);
   pair[0].handle_link(pair.now, 0, true, 80);
   pair.run(Duration::from_ms(60));
   EXPECT_EQ(pair.state(0), LinkState::kUp);

@@ -42,6 +42,17 @@ class RobustLockTest : public ::testing::Test {
   Shared* shared_;
 };
 
+TEST_F(RobustLockTest, IsWaitedForOnlyAsLongAsWanted) {
+  EXPECT_EQ(shared_->lock.lock_within(0), LockOutcome::kTaken);
+  EXPECT_EQ(shared_->lock.lock_within(3'000'000), LockOutcome::kBusy) << "we live";
+  shared_->lock.unlock();
+  const pid_t pid = holder();
+  EXPECT_EQ(shared_->lock.lock_within(3'000'000), LockOutcome::kBusy);
+  kill(pid, SIGKILL);
+  waitpid(pid, nullptr, 0);
+  EXPECT_EQ(shared_->lock.lock_within(3'000'000), LockOutcome::kOwnerDied);
+}
+
 TEST_F(RobustLockTest, IsTakenOnceAtATime) {
   EXPECT_EQ(shared_->lock.try_lock(), LockOutcome::kTaken);
   EXPECT_EQ(shared_->lock.try_lock(), LockOutcome::kBusy);

@@ -34,6 +34,7 @@ constexpr uint64_t kGiga = 1000000000;
 // While frames of other processes keep coming, the daemon does not wait for a moment without any.
 constexpr int kIdleTries = 3;
 constexpr Duration kBusyNap = Duration::from_ms(1);
+constexpr Duration kReclaimAgain = Duration::from_ms(10);
 
 uint64_t draw_incarnation() {
   uint64_t value = 0;
@@ -183,7 +184,7 @@ void Daemon::turn() {
   if (agent_->poll_timeout() <= now) agent_->handle_timeout(now);
   carry_out();
   next_ = std::min({pump_->advance(now), agent_->poll_timeout(), controller_->poll_timeout(),
-                    clients_->expire(now)});
+                    clients_->expire(now), reclaim_slots(now)});
 }
 
 void Daemon::carry_out() {
@@ -292,11 +293,22 @@ Answer Daemon::attach(const Client& client) {
 void Daemon::process_gone(rail::SlotId slot, pid_t pid) {
   wire::ProcessGone gone = mark_slot_dead(*host_->memory, slot);
   gone.lid = fabric::aggregate_lid(agent_->directory().host_index);
-  pump_->reclaim(slot);
+  unreclaimed_.push_back(slot);
+  reclaim_slots(sys::monotonic_now());
   agent_->handle_process_gone(sys::monotonic_now(), gone);
   carry_out();
-  free_slot(*host_->memory, slot);
   spdlog::info("process {} in slot {} is gone, with {} queue pair numbers", pid, slot, gone.count);
+}
+
+// A process that was stopped while it held a lock of the host keeps the slots of dead ones from
+// being cleaned up; they are tried again until it goes on. When that is next due.
+Instant Daemon::reclaim_slots(Instant now) {
+  std::erase_if(unreclaimed_, [this](rail::SlotId slot) {
+    if (!pump_->reclaim(slot)) return false;
+    free_slot(*host_->memory, slot);
+    return true;
+  });
+  return unreclaimed_.empty() ? Instant::never() : now + kReclaimAgain;
 }
 
 }  // namespace tbt::daemon

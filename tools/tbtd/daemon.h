@@ -60,6 +60,7 @@ class Daemon {
   Answer answer(const Client& client, const fabric::Request& request);
   Answer attach(const Client& client);
   void process_gone(rail::SlotId slot, pid_t pid);
+  Instant reclaim_slots(Instant now);
 
   std::string socket_path_;
   std::string pid_path_;
@@ -72,6 +73,7 @@ class Daemon {
   sys::UniqueFd timer_;
   sys::UniqueFd signals_;
   rail::SlotId last_slot_ = 1;
+  std::vector<rail::SlotId> unreclaimed_;  // of dead processes
   uint32_t rails_up_ = 0;
   Instant next_{};
   bool stop_ = false;

@@ -64,8 +64,10 @@ bool RailPump::arm() {
   return quiet;
 }
 
-void RailPump::reclaim(rail::SlotId dead) {
-  for (const auto& rail : host_.rails) rail->reclaim(dead);
+bool RailPump::reclaim(rail::SlotId dead) {
+  bool done = true;
+  for (const auto& rail : host_.rails) done = rail->reclaim(dead) && done;
+  return done;
 }
 
 }  // namespace tbt::daemon

@@ -26,7 +26,8 @@ class RailPump {
   Instant advance(Instant now);
   // Asks for an interrupt at the next frame; false if there is one already.
   bool arm();
-  void reclaim(rail::SlotId dead);
+  // False: a stopped process is in the way; call again later.
+  bool reclaim(rail::SlotId dead);
 
   [[nodiscard]] uint64_t strangers() const { return strangers_; }
   [[nodiscard]] uint64_t unsent() const { return unsent_; }

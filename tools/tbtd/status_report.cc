@@ -22,6 +22,8 @@ const char* state_name(fabric::LinkState state) {
       return "connecting";
     case fabric::LinkState::kUp:
       return "up";
+    case fabric::LinkState::kSilent:
+      return "silent";
   }
   return "?";
 }

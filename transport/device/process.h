@@ -86,6 +86,7 @@ class Process final : private engine::Router {
   Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm);
   std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
                                      uint32_t spread) const override;
+  bool lasts(const verbs::Path& path) const override { return routes_.lasts(path.rail); }
 
   bool receive(Instant now);
   bool receive_from(uint32_t rail, Instant now);

@@ -372,9 +372,9 @@ void Endpoint::handle_routes_changed(Instant now) {
     if (!qp.has_path || qp.type == QpType::kUd) return;
     if (auto path = core.router.resolve(qp.port, qp.attr.av, qp.number)) {
       set_path(core, qp, *path);
-    } else {
+    } else if (!core.router.lasts(qp.path)) {
       lose_peer(core, qp, kVendorLinkDown);
-    }
+    }  // else its own timers decide
   });
 }
 

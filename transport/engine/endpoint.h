@@ -67,6 +67,9 @@ class Router {
   [[nodiscard]] virtual std::optional<verbs::Path> resolve(uint8_t port,
                                                            const AddressVector& address,
                                                            uint32_t spread) const = 0;
+  // No way can be found now, but what is sent along this one may still arrive: the other end has
+  // only stopped answering.
+  [[nodiscard]] virtual bool lasts(const verbs::Path& /*path*/) const { return false; }
 
  protected:
   ~Router() = default;

@@ -31,7 +31,9 @@ struct PortEntry {
   uint64_t guid = 0;  // only for this host's ports
 };
 
-enum class LinkState : uint8_t { kDown = 0, kUnplugged = 1, kConnecting = 2, kUp = 3 };
+// Silent: the peer has stopped answering a moment ago. Nothing new begins there; what is under way
+// goes on.
+enum class LinkState : uint8_t { kDown = 0, kUnplugged = 1, kConnecting = 2, kUp = 3, kSilent = 4 };
 
 struct CableEntry {
   LinkState state = LinkState::kDown;

@@ -90,10 +90,7 @@ void HostAgent::handle_timeout(Instant now) {
   for (uint32_t k = 0; k < links_.size(); k++) {
     Link& link = links_[k];
     if (link.next_send > now) continue;
-    if (directory_.links[k].state == LinkState::kUp && link.unanswered >= kHeartbeatMisses) {
-      set_state(k, LinkState::kDown, "the peer does not answer");
-      link.hellos = kFastHellos;
-    }
+    watch_silence(now, k);
     if (directory_.links[k].state == LinkState::kUp) {
       send_heartbeat(now, k);
     } else {

@@ -9,10 +9,12 @@
 // each input.
 //
 // A link is up when this host knows the peer's incarnation and has proof that the peer knows its
-// own: a hello that names it, or any message under the session's tag. It goes down when
-// kHeartbeatMisses of our heartbeats in a row stay unanswered, so a cable that carries in one
-// direction only counts as down. A peer's incarnation that has said farewell, or was followed by
-// another, is never listened to again.
+// own: a hello that names it, or any message under the session's tag. When kHeartbeatMisses of our
+// heartbeats in a row stay unanswered it is silent (also if the cable carries in one direction
+// only): nobody connects over it, but the session's tag stands and what is connected goes on by its
+// own timers, until the same peer answers a hello or kSilenceMost has passed and the link is down.
+// A peer's incarnation that has said farewell, or was followed by another, is never listened to
+// again.
 #pragma once
 
 #include <array>
@@ -31,6 +33,10 @@ namespace tbt::fabric {
 
 inline constexpr Duration kHeartbeatInterval = Duration::from_ms(250);
 inline constexpr uint32_t kHeartbeatMisses = 4;
+// So long a link may be silent before it is down and the connections over it end. Much longer than
+// a daemon needs to come back, and than a process is usually stopped for: one that was stopped
+// while it held a lock of the host's rings holds up the daemon's frames as well as everybody's.
+inline constexpr Duration kSilenceMost = Duration::from_s(10);
 // Hello is repeated fast at first (the peer's rings may come up a moment later), then with the
 // heartbeats.
 inline constexpr Duration kHelloInterval = Duration::from_ms(50);
@@ -104,6 +110,7 @@ class HostAgent {
     uint64_t peer_incarnation = 0;  // 0: never heard of one
     uint64_t sequence = 0;          // of the last heartbeat sent
     uint32_t unanswered = 0;
+    Instant silent_since{};
     bool refused = false;
   };
   struct GoneNews {
@@ -123,6 +130,7 @@ class HostAgent {
   uint8_t learn_peer(const wire::Hello& hello);
   void retire_peer(uint8_t peer);
   void join(uint32_t cable, uint8_t peer, const wire::Hello& hello);
+  void watch_silence(Instant now, uint32_t cable);
   bool in_session(uint32_t cable, uint32_t tag);
   void confirm(Instant now, uint32_t cable);
   void set_state(uint32_t cable, LinkState state, const char* why);

@@ -49,6 +49,8 @@ const char* link_state_text(LinkState state) noexcept {
       return "connecting";
     case LinkState::kUp:
       return "up";
+    case LinkState::kSilent:
+      return "silent";
   }
   return "?";
 }
@@ -208,6 +210,18 @@ bool HostAgent::in_session(uint32_t cable, uint32_t tag) {
   return links_[cable].peer_incarnation != 0 && directory_.links[cable].tag == tag;
 }
 
+void HostAgent::watch_silence(Instant now, uint32_t cable) {
+  Link& link = links_[cable];
+  const LinkState state = directory_.links[cable].state;
+  if (state == LinkState::kUp && link.unanswered >= kHeartbeatMisses) {
+    set_state(cable, LinkState::kSilent, "the peer does not answer");
+    link.silent_since = now;
+    link.hellos = kFastHellos;
+  } else if (state == LinkState::kSilent && now - link.silent_since >= kSilenceMost) {
+    set_state(cable, LinkState::kDown, "the peer has not answered for too long");
+  }
+}
+
 // The peer is known to know us.
 void HostAgent::confirm(Instant now, uint32_t cable) {
   if (directory_.links[cable].state == LinkState::kUp) return;
@@ -224,11 +238,12 @@ void HostAgent::set_state(uint32_t cable, LinkState state, const char* why) {
   std::string text =
       cable_text(cable) + ": " + link_state_text(entry.state) + " -> " + link_state_text(state);
   if (*why != '\0') text += std::string(", ") + why;
-  log(state == LinkState::kDown || state == LinkState::kUnplugged, std::move(text));
+  const bool lost = state != LinkState::kUp && state != LinkState::kConnecting;
+  log(lost, std::move(text));
   entry.state = state;
   changed_ = true;
   // Whoever is at the other end must be heard anew before our hello may claim to know it.
-  if (state == LinkState::kDown || state == LinkState::kUnplugged) links_[cable].peer_incarnation = 0;
+  if (lost) links_[cable].peer_incarnation = 0;
 }
 
 void HostAgent::record_gone(const GoneEntry& entry) {

@@ -93,6 +93,12 @@ bool Routes::port_active(uint8_t port) const noexcept {
   return false;
 }
 
+bool Routes::lasts(uint32_t rail) const noexcept {
+  if (rail >= data_.cables) return true;  // the loopback
+  const LinkState state = data_.links[rail].state;
+  return state == LinkState::kUp || state == LinkState::kSilent;
+}
+
 uint32_t Routes::tag(uint32_t rail) const noexcept {
   if (rail < data_.cables) return data_.links[rail].tag;
   return wire::session_tag(data_.incarnation, data_.incarnation);

@@ -31,6 +31,8 @@ class Routes {
 
   // Does the port have a cable that is up?
   [[nodiscard]] bool port_active(uint8_t port) const noexcept;
+  // May what is under way on a rail still arrive: its link is up, or only silent.
+  [[nodiscard]] bool lasts(uint32_t rail) const noexcept;
   // The check tag of frames on a rail.
   [[nodiscard]] uint32_t tag(uint32_t rail) const noexcept;
 

@@ -13,9 +13,12 @@ LoopbackRail::LoopbackRail(HostMemory& memory, SlotId slot, Classifier classify)
 }
 
 // A dispatcher that died may have marked buffers for an inbox and not put them there.
-void LoopbackRail::lock_tx() noexcept {
-  if (state_.tx.lock.lock() != sys::LockOutcome::kOwnerDied) return;
-  repair_marks([](uint32_t, BufferMark) { return false; });
+bool LoopbackRail::lock_tx() noexcept {
+  const sys::LockOutcome outcome = lock_tx_in_time();
+  if (outcome == sys::LockOutcome::kOwnerDied) {
+    repair_marks([](uint32_t, BufferMark) { return false; });
+  }
+  return outcome != sys::LockOutcome::kBusy;
 }
 
 // `starved` names the slot (plus one) whose inbox went beyond the limit. While its owner still
@@ -30,7 +33,7 @@ bool LoopbackRail::is_congested() noexcept {
 }
 
 size_t LoopbackRail::tx_begin(std::span<std::byte*> buffers) noexcept {
-  lock_tx();
+  if (!lock_tx()) return 0;
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(buffers.size(), kBurst));
   reserved_count_ = 0;
   if (!is_congested()) {
@@ -104,10 +107,11 @@ void LoopbackRail::deliver(const InboxEntry& entry) noexcept {
   put_inbox(slot, entry);
 }
 
-void LoopbackRail::reclaim(SlotId dead) noexcept {
-  lock_tx();
+bool LoopbackRail::reclaim(SlotId dead) noexcept {
+  if (!lock_tx()) return false;
   reclaim_buffers(dead);
   state_.tx.lock.unlock_fast();
+  return true;
 }
 
 std::unique_ptr<Rail> open_loopback_rail(HostMemory& memory, SlotId slot, Classifier classify) {

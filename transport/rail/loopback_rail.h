@@ -21,12 +21,12 @@ class LoopbackRail final : public SharedRail {
   bool arm() noexcept override { return inbox_.empty(); }
   void disarm() noexcept override {}
   int64_t advance(int64_t) noexcept override { return INT64_MAX; }
-  void reclaim(SlotId dead) noexcept override;
+  bool reclaim(SlotId dead) noexcept override;
 
  private:
   static constexpr uint32_t kBurst = 64;
 
-  void lock_tx() noexcept;
+  bool lock_tx() noexcept;
   bool is_congested() noexcept;
   [[nodiscard]] uint32_t limit() const noexcept { return pool_.size() / 4; }
   void deliver(const InboxEntry& entry) noexcept;

@@ -81,7 +81,8 @@ class Rail {
   [[nodiscard]] virtual const Capabilities& capabilities() const noexcept = 0;
 
   // Reserves up to buffers.size() transmit buffers of kFrameBytes in ring order, writes their
-  // addresses and returns how many (0: ring full or link down, nothing is held). A return > 0 holds
+  // addresses and returns how many (0: ring full, link down, or a stopped process holds the ring;
+  // nothing is held). A return > 0 holds
   // the rail's transmit lock until tx_commit, so fill and commit at once.
   virtual size_t tx_begin(std::span<std::byte*> buffers) noexcept = 0;
   // Sends the first frames.size() of the reserved buffers in order with one doorbell, gives the
@@ -104,8 +105,9 @@ class Rail {
   // time in nanoseconds at which more will arrive, or INT64_MAX.
   virtual int64_t advance(int64_t now_ns) noexcept = 0;
 
-  // Takes back every buffer and lock of a dead process. Called by the daemon.
-  virtual void reclaim(SlotId dead) noexcept = 0;
+  // Takes back every buffer and lock of a dead process. Called by the daemon. False: a process that
+  // is stopped holds a lock of the rail; call again later.
+  virtual bool reclaim(SlotId dead) noexcept = 0;
 
   [[nodiscard]] virtual RailStats stats() const noexcept = 0;
 };

@@ -63,6 +63,13 @@ void SharedRail::rx_release(std::span<const RxPacket> packets) noexcept {
   }
 }
 
+sys::LockOutcome SharedRail::lock_tx_in_time() noexcept {
+  const sys::LockOutcome outcome =
+      tx_held_up_ ? state_.tx.lock.try_lock_or_recover() : state_.tx.lock.lock_within(kLockNs);
+  tx_held_up_ = outcome == sys::LockOutcome::kBusy;
+  return outcome;
+}
+
 bool SharedRail::is_attached(SlotId slot) noexcept {
   if (slot >= kSlotsMax) return false;
   if (slot == kDaemonSlot || slot == slot_) return true;

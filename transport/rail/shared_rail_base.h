@@ -22,6 +22,10 @@ namespace tbt::rail {
 // to a busy receiver.
 inline constexpr int64_t kStuckNs = 100 * 1000 * 1000;
 
+// So long a caller waits for the transmit lock. Whoever holds it for longer does not run; then the
+// ring is as good as full, and the caller has timers and other rails to see to.
+inline constexpr int64_t kLockNs = 2 * 1000 * 1000;
+
 class SharedRail : public Rail {
  public:
   [[nodiscard]] const Capabilities& capabilities() const noexcept override { return capabilities_; }
@@ -29,6 +33,9 @@ class SharedRail : public Rail {
   [[nodiscard]] RailStats stats() const noexcept override;
 
  protected:
+  // kBusy after kLockNs; from then on at once, until the lock is free again.
+  sys::LockOutcome lock_tx_in_time() noexcept;
+
   SharedRail(HostMemory& memory, uint32_t rail, SlotId slot, Classifier classify) noexcept;
 
   [[nodiscard]] Inbox inbox_of(SlotId slot) const noexcept { return {state_, geometry_, slot}; }
@@ -63,6 +70,7 @@ class SharedRail : public Rail {
 
  private:
   uint64_t to_wake_ = 0;
+  bool tx_held_up_ = false;
 };
 
 template <typename Keep>

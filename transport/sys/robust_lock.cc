@@ -4,6 +4,7 @@
 
 #include "sys/barrier.h"
 #include "sys/futex.h"
+#include "sys/monotonic_clock.h"
 
 namespace tbt::sys {
 namespace {
@@ -24,7 +25,7 @@ LockOutcome RobustLock::try_lock_or_recover() noexcept {
   return taken ? LockOutcome::kOwnerDied : LockOutcome::kBusy;
 }
 
-LockOutcome RobustLock::wait() noexcept {
+LockOutcome RobustLock::wait(int64_t most_ns) noexcept {
   for (int i = 0; i < kSpins; ++i) {
     cpu_relax();
     if (!is_locked() && try_lock() == LockOutcome::kTaken) return LockOutcome::kTaken;
@@ -33,13 +34,16 @@ LockOutcome RobustLock::wait() noexcept {
     sched_yield();
     if (!is_locked() && try_lock() == LockOutcome::kTaken) return LockOutcome::kTaken;
   }
-  return sleep_until_taken();
+  return sleep_until_taken(most_ns);
 }
 
-LockOutcome RobustLock::sleep_until_taken() noexcept {
+LockOutcome RobustLock::sleep_until_taken(int64_t most_ns) noexcept {
+  const bool bounded = most_ns != INT64_MAX;
+  const int64_t end = bounded ? monotonic_now().ns + most_ns : INT64_MAX;
   for (;;) {
     const LockOutcome outcome = try_lock_or_recover();
     if (outcome != LockOutcome::kBusy) return outcome;
+    if (bounded && monotonic_now().ns >= end) return LockOutcome::kBusy;
     uint64_t held = word_.load(std::memory_order_relaxed);
     if (held == 0) continue;
     if (!word_.compare_exchange_strong(held, held | kWaiters, std::memory_order_relaxed)) continue;

@@ -38,7 +38,13 @@ class RobustLock {
   // Waits. Never returns kBusy.
   LockOutcome lock() noexcept {
     const LockOutcome outcome = try_lock();
-    return outcome == LockOutcome::kBusy ? wait() : outcome;
+    return outcome == LockOutcome::kBusy ? wait(INT64_MAX) : outcome;
+  }
+  // Waits for about so long, then kBusy: a holder may be stopped (SIGSTOP, a debugger) for any
+  // time.
+  LockOutcome lock_within(int64_t ns) noexcept {
+    const LockOutcome outcome = try_lock();
+    return outcome == LockOutcome::kBusy ? wait(ns) : outcome;
   }
 
   // A full barrier: what the holder wrote is visible before anything that it reads afterwards.
@@ -64,8 +70,8 @@ class RobustLock {
  private:
   static constexpr uint64_t kWaiters = uint64_t{1} << 31;
 
-  LockOutcome wait() noexcept;
-  LockOutcome sleep_until_taken() noexcept;
+  LockOutcome wait(int64_t most_ns) noexcept;
+  LockOutcome sleep_until_taken(int64_t most_ns) noexcept;
   void wake_waiters() noexcept;
 
   std::atomic<uint64_t> word_;

@@ -143,9 +143,8 @@ void ControlRing::consume() noexcept {
 }
 
 bool ControlRing::arm() noexcept {
-  interrupt_.enable();
   ControlPacketView packet;
-  if (!peek(packet)) return true;
+  if (interrupt_.enable() && !peek(packet)) return true;
   interrupt_.disable();
   return false;
 }

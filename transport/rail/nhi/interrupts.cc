@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "rail/shared_rail_base.h"
 #include "rail/shared_state.h"
 
 namespace tbt::rail::nhi {
@@ -45,15 +46,16 @@ void RingInterrupt::disable() noexcept {
 // only saves interrupts. Without the second, the bit of a frame that somebody has already taken
 // could be set just before the unmasking: nothing fires for it, it is never cleared, and so nothing
 // fires for any frame after it.
-void RingInterrupt::enable() noexcept {
+bool RingInterrupt::enable() noexcept {
   take_status();
   HostHeader& header = RailMemory::header(memory_);
   const uint32_t offset = kRegInterruptMask + bit_ / 32 * 4;
-  static_cast<void>(
-      header.interrupt_lock.lock());  // one register for several rings; nothing to repair
+  // One register for several rings; there is nothing to repair after a death.
+  if (header.interrupt_lock.lock_within(kLockNs) == sys::LockOutcome::kBusy) return false;
   device_.write32(offset, device_.read32(offset) | 1u << (bit_ % 32));
   header.interrupt_lock.unlock();
   take_status();
+  return true;
 }
 
 // Where reading clears, it does so for all rings at once, and no ring fires again before all of the

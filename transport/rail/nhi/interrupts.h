@@ -31,8 +31,9 @@ class RingInterrupt {
                 uint32_t hop_count) noexcept
       : memory_(memory), device_(device), quirks_(quirks), bit_(bit), hop_count_(hop_count) {}
 
-  // Fires from now on, once. Look at the ring afterwards: what came before is seen there.
-  void enable() noexcept;
+  // Fires from now on, once. Look at the ring afterwards: what came before is seen there. False: a
+  // process that stands still holds the lock of the mask register; try again later.
+  bool enable() noexcept;
   void disable() noexcept;
   // Whether the ring's status bit was set; it is not any more.
   bool take_status() noexcept;

@@ -43,7 +43,7 @@ NhiRail::~NhiRail() {
 
 size_t NhiRail::tx_begin(std::span<std::byte*> buffers) noexcept {
   if (state_.shared.up.load(std::memory_order_relaxed) == 0) return 0;
-  if (state_.tx.lock.lock() == sys::LockOutcome::kOwnerDied) repair_tx();
+  if (!lock_tx()) return 0;
   const auto wanted = static_cast<uint32_t>(buffers.size());
   const uint32_t n = std::min(wanted, tx_.room(wanted));
   if (n == 0) {
@@ -73,6 +73,12 @@ void NhiRail::tx_commit(std::span<const TxFrame> frames) noexcept {
     device_.write32(tx_ring_register(hop_, kRingIndex), tx_.doorbell());
   }
   state_.tx.lock.unlock_fast();
+}
+
+bool NhiRail::lock_tx() noexcept {
+  const sys::LockOutcome outcome = lock_tx_in_time();
+  if (outcome == sys::LockOutcome::kOwnerDied) repair_tx();
+  return outcome != sys::LockOutcome::kBusy;
 }
 
 // The last holder died before, in or after its doorbell. The head was moved before the doorbell, so
@@ -249,39 +255,45 @@ void NhiRail::repair_rx() noexcept {
   state_.rx.starved.store(1, std::memory_order_relaxed);  // refill() looks again
 }
 
-void NhiRail::reclaim(SlotId dead) noexcept {
-  if (state_.shared.up.load(std::memory_order_relaxed) == 0) return;
-  if (state_.tx.lock.lock() == sys::LockOutcome::kOwnerDied) repair_tx();
+bool NhiRail::reclaim(SlotId dead) noexcept {
+  if (state_.shared.up.load(std::memory_order_relaxed) == 0) return true;
+  if (!lock_tx()) return false;
   state_.tx.lock.unlock_fast();
-  if (state_.rx.lock.lock() == sys::LockOutcome::kOwnerDied) repair_rx();
+  const sys::LockOutcome outcome = state_.rx.lock.lock_within(kLockNs);
+  if (outcome == sys::LockOutcome::kBusy) return false;
+  if (outcome == sys::LockOutcome::kOwnerDied) repair_rx();
   reclaim_buffers(dead);
   refill();
   state_.rx.lock.unlock_fast();
-  stop_polling(dead);
+  return stop_polling(dead);
 }
 
 // ---- interrupts
 
 // A process has gone. If it was the last one to poll, the others count on the interrupt from now
 // on.
-void NhiRail::stop_polling(SlotId slot) noexcept {
+bool NhiRail::stop_polling(SlotId slot) noexcept {
   const uint64_t bit = uint64_t{1} << slot;
-  if (state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst) != bit) return;
-  interrupt_.enable();
+  if (state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst) != bit) return true;
+  if (!interrupt_.enable()) {
+    state_.shared.pollers.fetch_or(bit, std::memory_order_seq_cst);
+    return false;
+  }
   sys::full_barrier();
   if (rx_.ready()) memory_.wake_for_interrupt();
+  return true;
 }
 
 bool NhiRail::arm() noexcept {
   const uint64_t bit = uint64_t{1} << slot_;
   polling_ = false;
   const uint64_t before = state_.shared.pollers.fetch_and(~bit, std::memory_order_seq_cst);
-  if ((before & ~bit) == 0) interrupt_.enable();
+  const bool enabled = (before & ~bit) != 0 || interrupt_.enable();
   sys::full_barrier();  // we wrote the mask and look at the ring; the NHI does it the other way
                         // round
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
   const bool dry = state_.rx.starved.load(std::memory_order_relaxed) != 0 && rx_.posted() == 0;
-  if (!dry && !rx_pending()) return true;
+  if (enabled && !dry && !rx_pending()) return true;
   disable_interrupt();
   return false;
 }

@@ -33,7 +33,7 @@ class NhiRail final : public SharedRail {
   bool arm() noexcept override;
   void disarm() noexcept override;
   int64_t advance(int64_t now_ns) noexcept override { return device_.advance(now_ns); }
-  void reclaim(SlotId dead) noexcept override;
+  bool reclaim(SlotId dead) noexcept override;
 
   // Bring-up and shut-down (shared_rail.h); only the daemon, with nobody else on the rail.
   Status start() noexcept;
@@ -43,6 +43,7 @@ class NhiRail final : public SharedRail {
   enum class Routed { kDone, kBlocked };
 
   // Steps of rx_burst, with the receive lock held.
+  bool lock_tx() noexcept;
   bool lock_rx() noexcept;
   size_t dispatch(std::span<RxPacket> out) noexcept;
   Routed route(const RxFrame& frame, std::span<RxPacket> out, size_t& taken) noexcept;
@@ -60,7 +61,7 @@ class NhiRail final : public SharedRail {
   void program_rx_ring(uint64_t iova) noexcept;
   void wire_interrupt() noexcept;
   bool disable_interrupt() noexcept;
-  void stop_polling(SlotId slot) noexcept;
+  bool stop_polling(SlotId slot) noexcept;
   [[nodiscard]] uint32_t rx_bit() const noexcept { return hop_count_ + hop_; }
 
   PciDevice& device_;
