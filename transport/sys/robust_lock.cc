@@ -13,6 +13,10 @@ constexpr int kSpins = 200;                // about the length of a burst under 
 constexpr int kYields = 50;                // the holder may have been taken off its processor
 constexpr int64_t kSleepNs = 1000 * 1000;  // between looks at whether the holder lives
 
+bool is_past(int64_t end_ns) noexcept {
+  return end_ns != INT64_MAX && monotonic_now().ns >= end_ns;
+}
+
 }  // namespace
 
 LockOutcome RobustLock::try_lock_or_recover() noexcept {
@@ -30,20 +34,20 @@ LockOutcome RobustLock::wait(int64_t most_ns) noexcept {
     cpu_relax();
     if (!is_locked() && try_lock() == LockOutcome::kTaken) return LockOutcome::kTaken;
   }
-  for (int i = 0; i < kYields; ++i) {
+  const int64_t end_ns = most_ns == INT64_MAX ? INT64_MAX : monotonic_now().ns + most_ns;
+  // On a crowded machine one yield may last for longer than the caller will wait.
+  for (int i = 0; i < kYields && !is_past(end_ns); ++i) {
     sched_yield();
     if (!is_locked() && try_lock() == LockOutcome::kTaken) return LockOutcome::kTaken;
   }
-  return sleep_until_taken(most_ns);
+  return sleep_until_taken(end_ns);
 }
 
-LockOutcome RobustLock::sleep_until_taken(int64_t most_ns) noexcept {
-  const bool bounded = most_ns != INT64_MAX;
-  const int64_t end = bounded ? monotonic_now().ns + most_ns : INT64_MAX;
+LockOutcome RobustLock::sleep_until_taken(int64_t end_ns) noexcept {
   for (;;) {
     const LockOutcome outcome = try_lock_or_recover();
     if (outcome != LockOutcome::kBusy) return outcome;
-    if (bounded && monotonic_now().ns >= end) return LockOutcome::kBusy;
+    if (is_past(end_ns)) return LockOutcome::kBusy;
     uint64_t held = word_.load(std::memory_order_relaxed);
     if (held == 0) continue;
     if (!word_.compare_exchange_strong(held, held | kWaiters, std::memory_order_relaxed)) continue;

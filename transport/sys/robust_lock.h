@@ -71,7 +71,7 @@ class RobustLock {
   static constexpr uint64_t kWaiters = uint64_t{1} << 31;
 
   LockOutcome wait(int64_t most_ns) noexcept;
-  LockOutcome sleep_until_taken(int64_t most_ns) noexcept;
+  LockOutcome sleep_until_taken(int64_t end_ns) noexcept;
   void wake_waiters() noexcept;
 
   std::atomic<uint64_t> word_;
