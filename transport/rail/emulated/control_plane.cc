@@ -235,9 +235,7 @@ bool ControlPlane::survives(const FarEnd& far, size_t bytes) noexcept {
   params.rate_bps = 0;
   if (CableModel::is_ideal(params)) return true;
   DirectionSilicon& direction = far.b_to_a != 0 ? cable.b_to_a : cable.a_to_b;
-  (void)direction.lock.lock();
-  const Verdict verdict = direction.model.decide(0, static_cast<uint32_t>(bytes), params);
-  direction.lock.unlock_fast();
+  const Verdict verdict = decide_on(direction, 0, static_cast<uint32_t>(bytes), params);
   return !verdict.drop && !verdict.corrupt;
 }
 
@@ -387,7 +385,10 @@ void ControlPlane::change_route(uint32_t host, uint32_t hop, Route next, bool op
     next = {Route::State::kBlocked, next.cable, next.b_to_a};
   }
   if (next == engine.route()) return;
-  engine.change_route(next);
+  if (!engine.change_route(next)) {
+    fabric_.resolved = 0;  // whoever comes next tries again
+    return;
+  }
   engine.run_thoroughly();
 }
 

@@ -52,6 +52,18 @@ void raise_interrupt(const HostView& host, uint32_t bit, Wakes wakes) noexcept {
   }
 }
 
+// A model whose holder stands still (a stopped process) is done without: the frame passes as it is.
+// A dead holder has left one that is as good as any.
+Verdict decide_on(DirectionSilicon& direction, int64_t now_ns, uint32_t bytes,
+                  const CableParams& params) noexcept {
+  Verdict verdict;
+  verdict.arrival_ns = now_ns;
+  if (direction.lock.lock_within(kStandstillNs) == sys::LockOutcome::kBusy) return verdict;
+  verdict = direction.model.decide(now_ns, bytes, params);
+  direction.lock.unlock_fast();
+  return verdict;
+}
+
 // ---- running
 
 // A live holder does our work too. A dead one does not: its pulse is felt now and then, and always
@@ -232,9 +244,7 @@ DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
     const uint16_t sent = at.tx;
     at.tx = next_of(at.tx, pass.tx.size);
     if (fetch(pass, sent, frame)) {
-      (void)pass.direction->lock.lock();  // a dead holder has left a model that is as good
-      const Verdict verdict = pass.direction->model.decide(pass.now_ns, frame.length, current);
-      pass.direction->lock.unlock_fast();
+      const Verdict verdict = decide_on(*pass.direction, pass.now_ns, frame.length, current);
       if (!verdict.drop) put_on_cable(frame, verdict, at);
     }
     commit(at);
@@ -324,8 +334,8 @@ DmaEngine::Stop DmaEngine::lose_everything(Pass& pass) noexcept {
     complete_tx(pass.tx, sent);
     ++lost;
   }
-  if (pass.direction != nullptr) {
-    (void)pass.direction->lock.lock();
+  if (pass.direction != nullptr &&
+      pass.direction->lock.lock_within(kStandstillNs) != sys::LockOutcome::kBusy) {
     pass.direction->model.reset();
     pass.direction->lock.unlock_fast();
   }
@@ -463,8 +473,10 @@ void DmaEngine::recover() noexcept {
   if (tx.descriptors != nullptr) complete_tx(tx, at.tx == 0 ? tx.size - 1 : at.tx - 1u);
 }
 
-void DmaEngine::lock_for_reset() noexcept {
-  if (flow_.lock.lock() == sys::LockOutcome::kOwnerDied) recover();
+void DmaEngine::lock_for_reset() noexcept { prepare_reset(flow_.lock.lock()); }
+
+void DmaEngine::prepare_reset(sys::LockOutcome outcome) noexcept {
+  if (outcome == sys::LockOutcome::kOwnerDied) recover();
   flow_.journal_before.store(0, std::memory_order_relaxed);
   flow_.journal_after = 0;
 }
@@ -487,9 +499,12 @@ void DmaEngine::reset_rx() noexcept {
   flow_.lock.unlock();
 }
 
-// The receive ring's place is kept in its registers while no flow leads there.
-void DmaEngine::change_route(const Route& next) noexcept {
-  lock_for_reset();
+// The receive ring's place is kept in its registers while no flow leads there. False: whoever moves
+// frames here stands still in the middle of it.
+bool DmaEngine::change_route(const Route& next) noexcept {
+  const sys::LockOutcome outcome = flow_.lock.lock_within(kStandstillNs);
+  if (outcome == sys::LockOutcome::kBusy) return false;
+  prepare_reset(outcome);
   const Route old = route();
   Indices at = indices();
   if (old.state == Route::State::kOpen) {
@@ -515,6 +530,7 @@ void DmaEngine::change_route(const Route& next) noexcept {
     found.feeder.store(flow_number(host, from_.hop) + 1, std::memory_order_release);
   }
   flow_.lock.unlock();
+  return true;
 }
 
 }  // namespace tbt::rail::emulated

@@ -56,6 +56,12 @@ enum class Wakes : uint8_t { kWhoeverSleeps, kDaemon };
 void raise_interrupt(const HostView& host, uint32_t bit,
                      Wakes wakes = Wakes::kWhoeverSleeps) noexcept;
 
+// How long anybody waits for a live holder of a lock: a process can be stopped at any instruction.
+inline constexpr int64_t kStandstillNs = 2 * 1000 * 1000;
+// What the cable does to a frame that enters it now.
+Verdict decide_on(DirectionSilicon& direction, int64_t now_ns, uint32_t bytes,
+                  const CableParams& params) noexcept;
+
 class DmaEngine {
  public:
   struct End {
@@ -103,7 +109,7 @@ class DmaEngine {
   void reset_rx() noexcept;
   // The path leads elsewhere from now on: what is on the cable is lost, and the receive rings keep
   // their places. Under the fabric's control lock; run_thoroughly() afterwards.
-  void change_route(const Route& next) noexcept;
+  [[nodiscard]] bool change_route(const Route& next) noexcept;
   [[nodiscard]] Route route() const noexcept {
     return Route::unpack(flow_.route.load(std::memory_order_acquire));
   }
@@ -142,6 +148,7 @@ class DmaEngine {
   bool enter(Care care) noexcept;
   [[nodiscard]] bool is_idle() const noexcept;
   void lock_for_reset() noexcept;
+  void prepare_reset(sys::LockOutcome outcome) noexcept;
   void recover() noexcept;
   // Where a ring was found last time, by the values of its registers.
   struct FoundRing {
