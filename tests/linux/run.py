@@ -79,7 +79,7 @@ def bring_up_network(world):
 
 
 def ping(guest, peer, size, count):
-    output = guest.run(f"ping -q -c {count} -i 0.1 -W 5 -s {size} 192.0.2.{1 + peer.host}", 120)
+    output = guest.run(f"ping -q -c {count} -i 0.2 -W 30 -s {size} 192.0.2.{1 + peer.host}", 120)
     counts = re.search(r"(\d+) packets transmitted, (\d+) packets received", output)
     expect(counts is not None and counts.groups() == (str(count), str(count)),
            f"{guest.name}: {size} bytes were lost: {output}")
@@ -93,7 +93,7 @@ def network(world):
     for guest, peer in world.pairs():
         speed = attribute(guest, "/sys/class/net/thunderbolt0/speed")
         expect(speed == "80000", f"{guest.name}: thunderbolt0 has {speed} Mb/s")
-        best = [ping(guest, peer, size, count) for size, count in ((56, 20), (1400, 20), (60000, 20))]
+        best = [ping(guest, peer, size, count) for size, count in ((56, 20), (1400, 20), (60000, 10))]
         world.site.say(f"{guest.name}: ping 56, 1400, 60000 bytes: best {', '.join(map(str, best))} ms")
         dropped = guest.run("cat /sys/class/net/thunderbolt0/statistics/*_errors")
         expect(set(dropped.split()) == {"0"}, f"{guest.name}: thunderbolt0 counts errors: {dropped}")
@@ -112,12 +112,16 @@ def stream(world):
     if not all(guest.kernel.has_module("thunderbolt_stream") for guest in world.guests):
         world.site.say(f"Linux {world.guests[0].kernel.release} has no thunderbolt_stream: left out")
         return
-    devices = []
-    for guest in world.guests:  # the second to make it takes the numbers that the first has announced
-        group = stream_group(guest)
-        guest.run(f"mkdir -p {group}/data")
-        devices.append(f"/dev/tbstream{attribute(guest, f'{group}/data/index')}")
-        time.sleep(3)
+    first, second = (f"{stream_group(guest)}/data" for guest in world.guests)
+    world.guests[0].run(f"mkdir -p {first} && echo -1 >{first}/in_hopid && echo -1 >{first}/out_hopid")
+    # Whoever makes it after the announcement takes the announced HopIDs, the other way round.
+    world.guests[1].wait_until(f"mkdir -p {second} && test \"$(cat {second}/in_hopid)\" -ge 8 || "
+                               f"{{ rmdir {second}; sleep 1; false; }}", DISCOVERY_SECONDS)
+    hops = [[attribute(guest, f"{group}/{name}") for name in names] for guest, group, names in
+            ((world.guests[0], first, ("in_hopid", "out_hopid")), (world.guests[1], second, ("out_hopid", "in_hopid")))]
+    expect(hops[0] == hops[1], f"the guests have agreed on different HopIDs: {hops}")
+    devices = [f"/dev/tbstream{attribute(guest, f'{group}/index')}" for guest, group in
+               zip(world.guests, (first, second))]
     for sender, receiver in ((0, 1), (1, 0)):
         send, receive = world.guests[sender], world.guests[receiver]
         send.run(f"head -c {STREAM_BYTES} /dev/urandom >/tmp/data")
@@ -129,8 +133,8 @@ def stream(world):
         status, output = send.finish(90)
         expect(status == 0, f"{send.name} could not write: {output}")
         expect(got == want, f"{receive.name} got something else than {send.name} sent: {got} and not {want}")
-    for guest in world.guests:
-        guest.run(f"rmdir {stream_group(guest)}/data")
+    for guest, group in zip(world.guests, (first, second)):
+        guest.run(f"rmdir {group}")
 
 
 @step
