@@ -173,7 +173,7 @@ def check_rules(world):
         expect(not found, f"{guest.name}'s kernel complains: {found[:3]}")
 
 
-def tell_story(world, names):
+def tell_story(world, names, steps):
     begin = time.monotonic()
 
     def took(name):
@@ -184,14 +184,14 @@ def tell_story(world, names):
 
     for guest in world.guests:
         guest.wait_for_boot()
-    took(f"boot of two Linux {world.guests[0].kernel.release}")
+    took(f"boot of Linux {world.guests[0].kernel.release}" + (", twice" if len(world.guests) > 1 else ""))
     for name in names:
-        STEPS[name](world)
+        steps[name](world)
         took(name)
     check_rules(world)
 
 
-def run(options, site, kept):
+def drive(options, site, kept):
     parts = Parts()
     kernel = parts.kernel(options.kernel)
     print(f"  QEMU {parts.qemu_version}, Linux {kernel.release}", flush=True)
@@ -202,7 +202,7 @@ def run(options, site, kept):
         for host in range(2):
             guests.append(Guest(fabric, host, parts, kernel))
             cleanup.callback(guests[-1].close)
-        tell_story(World(fabric, guests), options.steps or STEPS)
+        tell_story(World(fabric, guests), options.steps or STEPS, STEPS)
 
 
 def keep(site, folder):
@@ -212,21 +212,22 @@ def keep(site, folder):
             shutil.copy(path, folder)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+def main(steps, drive_them, text):
+    """What the scripts of this folder have in common: options, cleaning up, and how they end."""
+    parser = argparse.ArgumentParser(description=text.split("\n", maxsplit=1)[0])
     parser.add_argument("--build", default=os.environ.get("TBT_BUILD", HERE.parents[1] / "build" / "dev"))
     parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series, for example 6.12")
     parser.add_argument("--keep", help="where consoles and traces go")
-    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(STEPS)}; default: all")
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(steps)}; default: all")
     options = parser.parse_args()
-    unknown = set(options.steps) - set(STEPS)
+    unknown = set(options.steps) - set(steps)
     if unknown:
         parser.error(f"no such step: {', '.join(sorted(unknown))}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the clean-up
     site = Site(options.build)
     bad = []
     try:
-        run(options, site, options.keep)
+        drive_them(options, site, options.keep)
     except PartMissing as missing:
         print(f"  skipped: {missing}")
         return SKIPPED
@@ -240,4 +241,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(STEPS, drive, __doc__))

@@ -191,6 +191,13 @@ json cables_of(const rail::emulated::EmulatedFabric& silicon) {
   return out;
 }
 
+json controller_of(const rail::emulated::NhiCounters& c) {
+  return {{"interrupts", c.interrupts},   {"dma_faults", c.dma_faults},
+          {"misuse", c.misuse},           {"last_misuse", c.last_misuse},
+          {"pdf_drops", c.pdf_drops},     {"overruns", c.overruns},
+          {"unreachable", c.unreachable}, {"control_drops", c.control_drops}};
+}
+
 }  // namespace
 
 std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
@@ -207,6 +214,7 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
                     {"ports", ports_of(d)},
                     {"links", links_of(host, d, router)},
                     {"router", router_of(router)},
+                    {"controller", controller_of(host.silicon->counters(d.host_index))},
                     {"peers", peers_of(d)},
                     {"processes", processes_of(*host.memory)},
                     {"cables", cables_of(*host.silicon)},
@@ -219,16 +227,7 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
   return fabric::json_dump(report);
 }
 
-namespace {
-
-json controller_of(const rail::emulated::NhiCounters& c) {
-  return {{"interrupts", c.interrupts},   {"dma_faults", c.dma_faults},
-          {"misuse", c.misuse},           {"last_misuse", c.last_misuse},
-          {"pdf_drops", c.pdf_drops},     {"overruns", c.overruns},
-          {"unreachable", c.unreachable}, {"control_drops", c.control_drops}};
-}
-
-}  // namespace
+namespace {}  // namespace
 
 std::string guest_status_report(const rail::emulated::EmulatedFabric& silicon,
                                 const GuestReport& guest) {
