@@ -1,6 +1,7 @@
 #!/bin/busybox sh
-# The first process of a test guest. It loads the modules in the order of /lib/modules/order, and then runs the commands
-# that come over the second serial port, one per line as "NUMBER COMMAND"; output goes back, and "@@NUMBER STATUS" after it.
+# The first process of a test guest. It loads the modules in the order of /lib/modules/order, and then runs the
+# commands that come over the second serial port, one per line as "NUMBER COMMAND"; output goes back, and then
+# "@@NUMBER STATUS".
 /bin/busybox --install -s /bin
 export PATH=/bin HOME=/
 mount -t proc proc /proc

@@ -1,4 +1,4 @@
-"""Builds the initramfs of a test guest: busybox, an init that takes commands over the second serial port, and modules."""
+"""Builds the initramfs of a test guest: busybox, an init that takes commands over a serial port, and modules."""
 import gzip
 import lzma
 import pathlib

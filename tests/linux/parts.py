@@ -149,7 +149,8 @@ class Parts:
         text = subprocess.run([*words, "--version"], text=True, capture_output=True, check=True).stdout
         version = re.search(r"version (\d+)\.(\d+)\.(\d+)", text)
         if tuple(map(int, version.groups()[:2])) < QEMU_MIN:
-            raise PartMissing(f"QEMU {version.group(0)} has no vfio-user-pci: {machine_mirror()} must have 10.1 or later")
+            raise PartMissing(f"QEMU's {version.group(0)} has no vfio-user-pci: 10.1 or later must be in "
+                              f"{machine_mirror()}")
         return ".".join(version.groups())
 
     def kernel(self, series=DEFAULT_KERNEL):
@@ -158,7 +159,6 @@ class Parts:
     def _build_kernel(self, series, folder):
         pattern = re.compile(rf"linux-image-({re.escape(series)}\.(\d+)\+deb\d+)-amd64")
         found = [match for match in map(pattern.fullmatch, self.apt.names) if match]
-        # A kernel's binary is in a package of its own since 7.2; what is only named by old lists is not there.
         release = max(found, key=lambda match: int(match.group(2)), default=None)
         if release is None:
             raise PartMissing(f"{machine_mirror()} has no kernel {series} in {' or '.join(SUITES)}")

@@ -3,9 +3,9 @@
 
   run.py [--build DIR] [--kernel SERIES] [--keep DIR] [STEP...]
 
-The guests boot once; the steps follow each other on them, and each prints how long it took. Without --kernel it is the first
-one in Debian that has everything. --keep copies consoles and control traces. Exit status 77: the machine's mirror lacks
-something (parts.py says what), so nothing was tested.
+The guests boot once; the steps follow each other on them, and each prints how long it took. Without --kernel it is
+the first one in Debian that has everything. --keep copies consoles and control traces. Exit status 77: the machine's
+mirror lacks something (parts.py says what), so nothing was tested.
 """
 import argparse
 import contextlib

@@ -1,3 +1,4 @@
+// What a virtual machine lets its device reach, and what it does not.
 #include "rail/emulated/iova_table.h"
 
 #include <dirent.h>

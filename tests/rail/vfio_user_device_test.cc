@@ -1,3 +1,4 @@
+// The controller as a virtual machine sees it, message by message, and the stream they come in.
 #include "rail/emulated/vfio_user_device.h"
 
 #include <sys/socket.h>

@@ -1,3 +1,4 @@
+// vfio-user's messages: what is let in, and what is malformed.
 #include "rail/emulated/vfio_user_message.h"
 
 #include "vfio_user_fixture.h"
