@@ -107,7 +107,8 @@ TEST(XDomain, RequestsAndResponsesAreToldApart) {
   EXPECT_EQ(responses, 6);
 }
 
-// Every word less or more is an error, except that a properties response may have fewer data.
+// Every word less or more is an error, except that a properties response may have fewer data, and
+// that Linux adds a word to the answer to properties changed.
 TEST(XDomain, BodiesCutShortOrTooLongAreRefused) {
   for (const Golden& golden : goldens()) {
     const XDomainPacket packet = encode_xdomain(golden.message, kAddress);
@@ -121,6 +122,10 @@ TEST(XDomain, BodiesCutShortOrTooLongAreRefused) {
     }
     Words words = golden.body;
     words.push_back(0);
+    if (golden.body[0] == 6) {
+      EXPECT_EQ(decode_error(with_body(packet, words)), XDomainError::kNone);
+      words.push_back(0);
+    }
     EXPECT_EQ(decode_error(with_body(packet, words)),
               golden.body[0] == 4 ? XDomainError::kBadField : XDomainError::kBadLength)
         << xdomain_message_name(golden.message);

@@ -115,7 +115,11 @@ bool get(DwordReader& r, PropertiesChangedRequest& m) {
   m.source = r.take_uuid();
   return true;
 }
-bool get(DwordReader& /*r*/, PropertiesChangedResponse& /*m*/) { return true; }
+// Linux 7.3 sends one word more, 0.
+bool get(DwordReader& r, PropertiesChangedResponse& /*m*/) {
+  if (!r.exhausted()) r.take();
+  return true;
+}
 bool get(DwordReader& r, ErrorResponse& m) {
   m.code = r.take();
   return true;
