@@ -6,7 +6,9 @@
 //   connect LID QPN ADDR RKEY              -> connected TIME         tries until there is a way
 //   write                                  WRITEs without end until one fails; then, once all are
 //   done,
-//                                          -> failed FIRST LAST STATUS VENDOR_ERR
+//                                          -> failed FIRST LAST STATUS VENDOR_ERR SINCE
+//                                                                    SINCE: the last success
+//                                                                    before, or the first request
 //   once                                   one WRITE -> once TIME STATUS
 //   send                                   numbered SENDs without end
 //   receive                                takes them; the order is checked
@@ -107,6 +109,7 @@ class Endpoint {
   void turn() {
     if (qp_ == nullptr) return;
     if (sending_ && !failed()) {
+      if (since_ == 0) since_ = now_ns();
       while (outstanding_ < kDepth) post();
     }
     ibv_wc wc[16];
@@ -115,8 +118,8 @@ class Endpoint {
     for (int i = 0; i < n; ++i) completed(wc[i]);
     if (outstanding_ != 0) return;
     if (failed() && !once_) {
-      std::printf("failed %lld %lld %d %u\n", static_cast<long long>(first_error_),
-                  static_cast<long long>(last_), status_, vendor_);
+      std::printf("failed %lld %lld %d %u %lld\n", static_cast<long long>(first_error_),
+                  static_cast<long long>(last_), status_, vendor_, static_cast<long long>(since_));
       std::fflush(stdout);
       sending_ = false;
       first_error_ = 0;
@@ -155,7 +158,7 @@ class Endpoint {
     ibv_port_attr port{};
     if (ibv_query_port(context_, 1, &port) != 0) die("query_port");
     outstanding_ = 0;
-    first_error_ = 0;
+    first_error_ = since_ = 0;
     next_ = expected_ = 0;
     std::printf("qp %u %u %llu %u\n", port.lid, qp_->qp_num,
                 static_cast<unsigned long long>(reinterpret_cast<uintptr_t>(memory_.data())),
@@ -241,7 +244,11 @@ class Endpoint {
       std::fflush(stdout);
       return;
     }
-    if (wc.status == IBV_WC_SUCCESS || failed()) return;
+    if (failed()) return;
+    if (wc.status == IBV_WC_SUCCESS) {
+      since_ = last_;
+      return;
+    }
     first_error_ = last_;
     status_ = wc.status;
     vendor_ = wc.vendor_err;
@@ -273,7 +280,7 @@ class Endpoint {
   ibv_wr_opcode opcode_ = IBV_WR_RDMA_WRITE;
   bool sending_ = false, stopping_ = false, once_ = false;
   uint32_t outstanding_ = 0;
-  int64_t first_error_ = 0, last_ = 0;  // of sends
+  int64_t first_error_ = 0, last_ = 0, since_ = 0;  // of sends
   int status_ = 0;
   uint32_t vendor_ = 0;
   uint64_t next_ = 0, expected_ = 0;  // numbers of messages
