@@ -172,8 +172,7 @@ void Machine::steps(std::vector<Step>& out) const {
     if (losses_ != 0) out.push_back({Kind::kLose, side});
     if (copies_ != 0) out.push_back({Kind::kSendTwice, side});
   }
-  const Instant due =
-      std::min(ends_[0]->endpoint.next_deadline(), ends_[1]->endpoint.next_deadline());
+  const Instant due = std::min(ends_[0]->next_timer(), ends_[1]->next_timer());
   if (due.is_never() || bug_ == Bug::kTimersDead) return;
   if (out.empty() ? !(finished(0) && finished(1)) : timeouts_ != 0) out.push_back({Kind::kTimer});
 }
@@ -267,17 +266,13 @@ void Machine::deliver(uint32_t to, uint32_t place) {
                                     std::span(packet.payload).first(packet.parsed.payload_bytes));
 }
 
-// To the next timer of either side that has run out in truth.
 void Machine::run_timer() {
   if (timeouts_ != 0) --timeouts_;
   if (telling_) told_ = "a timer runs out";
-  for (bool ran = false; !ran;) {
-    const Instant due =
-        std::min(ends_[0]->endpoint.next_deadline(), ends_[1]->endpoint.next_deadline());
-    if (due.is_never()) return;
-    now_ = std::max(now_, due);
-    for (auto& end : ends_) ran |= end->endpoint.handle_timeout(now_);
-  }
+  now_ = std::max(now_, std::min(ends_[0]->next_timer(), ends_[1]->next_timer()));
+  bool ran = false;
+  for (auto& end : ends_) ran |= end->endpoint.handle_timeout(now_);
+  if (!ran) breaks(0, "a timer that was lost");
 }
 
 }  // namespace tbt::model
