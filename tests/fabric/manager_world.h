@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/rng.h"
@@ -41,6 +42,7 @@ class ManagerWorld {
   // The daemon of the host begins, as if there had been none before.
   void boot(uint32_t host) {
     drop_ring(host);
+    up_[host].clear();
     hosts_[host].manager = std::make_unique<ConnectionManager>(configs[host]);
     hosts_[host].manager->start(now);
     drain();
@@ -213,7 +215,19 @@ class ManagerWorld {
         route(h, out);
       }
       ManagerEvent event;
-      while ((*this)[h].poll_event(event)) events[h].push_back(event);
+      while ((*this)[h].poll_event(event)) {
+        check_order(h, event);
+        events[h].push_back(event);
+      }
+    }
+  }
+
+  // A path goes up and down in turn.
+  void check_order(uint32_t host, const ManagerEvent& event) {
+    if (const auto* path = std::get_if<PathUp>(&event)) {
+      EXPECT_FALSE(std::exchange(up_[host][path->path.port], true)) << "up twice";
+    } else if (const auto* gone = std::get_if<PathDown>(&event)) {
+      EXPECT_TRUE(std::exchange(up_[host][gone->port], false)) << "down twice";
     }
   }
 
@@ -263,7 +277,8 @@ class ManagerWorld {
   }
 
   std::array<Host, 2> hosts_;
-  std::multimap<Instant, Arrival> in_flight_;  // equal times keep their order
+  std::array<std::map<uint32_t, bool>, 2> up_;  // by port
+  std::multimap<Instant, Arrival> in_flight_;   // equal times keep their order
 };
 
 }  // namespace tbt::fabric
