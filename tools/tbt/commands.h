@@ -16,6 +16,7 @@ void add_fabric(CLI::App& app);  // fabric_up.cc, fabric_down.cc, fabric_status.
 // see.
 void add_run(CLI::App& app, const std::vector<std::string>& after_dashes);
 void add_devices(CLI::App& app);  // devices.cc
+void add_topo(CLI::App& app);     // topo.cc
 void add_cable(CLI::App& app);    // cable.cc
 void add_dump(CLI::App& app);     // dump.cc
 void add_doctor(CLI::App& app);   // doctor.cc

@@ -62,6 +62,26 @@ nlohmann::json status_or_fail(const std::string& fabric, uint32_t host) {
   return std::move(status).value();
 }
 
+// A host whose daemon does not answer is a fact to report, not a failure.
+nlohmann::json fabric_report(const std::string& name) {
+  using nlohmann::json;
+  const fabric::FabricFile file = load_fabric(name);
+  json cables = json::array();
+  for (uint32_t c = 0; c < file.cables.size(); c++) {
+    cables.push_back({{"cable", c}, {"a", file.cables[c].host_a}, {"b", file.cables[c].host_b}});
+  }
+  json hosts = json::array();
+  for (uint32_t h = 0; h < file.hosts; h++) {
+    const auto status = ask_status(host_file(name, h, "sock"));
+    hosts.push_back(status
+                        ? status.value()
+                        : json{{"host", h}, {"error", unreachable_text(name, h, status.error())}});
+  }
+  return {{"name", name},      {"topology", file.topology},     {"hops", file.hops},
+          {"seed", file.seed}, {"directory", fabric_dir(name)}, {"cables", cables},
+          {"hosts", hosts}};
+}
+
 void change_cable_or_fail(const std::string& fabric, uint32_t cable,
                           const fabric::CableSettings& settings) {
   const fabric::FabricFile file = load_fabric(fabric);

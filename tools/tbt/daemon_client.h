@@ -16,6 +16,10 @@ Result<nlohmann::json> ask_status(const std::string& socket_path);
 // The same, with one line for the user on failure.
 nlohmann::json status_or_fail(const std::string& fabric, uint32_t host);
 
+// One fabric with its cables and what its daemons say of themselves, as `tbt fabric status --json`
+// shows it. A host whose daemon does not answer has the member "error" in place of its status.
+nlohmann::json fabric_report(const std::string& fabric);
+
 // Fails if the daemon refuses.
 void change_cable_or_fail(const std::string& fabric, uint32_t cable,
                           const fabric::CableSettings& settings);

@@ -1,5 +1,7 @@
-// tbt devices: the verbs devices of the hosts, with the addresses that their peers reach them by.
+// tbt devices: the verbs devices of the hosts, with the addresses that their peers reach them by;
+// with --cables what discovery found behind each port.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -7,8 +9,10 @@
 #include <optional>
 
 #include "fabric/attach.h"
+#include "fabric/json_text.h"
 #include "tbt/commands.h"
 #include "tbt/daemon_client.h"
+#include "tbt/fabric_map.h"
 #include "tbt/runtime_dir.h"
 
 namespace tbt::tool {
@@ -19,6 +23,8 @@ using nlohmann::json;
 struct DeviceOptions {
   std::string fabric = "default";
   std::optional<uint32_t> host;
+  bool cables = false;
+  bool as_json = false;
 };
 
 void print_devices(const json& status) {
@@ -32,40 +38,90 @@ void print_devices(const json& status) {
   }
 }
 
-// Within `tbt run` the devices of this host, without any option.
-bool print_own_host() {
-  if (::secure_getenv("TBT_SOCKET") == nullptr) return false;
+void print_cables(const json& status) {
+  const MapHost host = map_of_host(status);
+  for (const MapPort& port : host.ports) {
+    fmt::print("{:<5} {:<5} {:<6} {:<11} {:<13} {}\n", host.number, port.port,
+               port.cable ? std::to_string(*port.cable) : "-", port.state, speed_words(port),
+               far_words(port));
+    if (port.peer) {
+      fmt::print("{:<12}uuid {}  services {}\n", "", port.peer->uuid,
+                 fmt::join(port.peer->services, ","));
+    }
+    if (port.path) fmt::print("{:<12}{}\n", "", path_words(port));
+  }
+  const std::string& refusal = host.refusal;
+  if (!refusal.empty())
+    fmt::print("{:<5} the controller cannot be driven: {}\n", host.number, refusal);
+  if (host.guest) fmt::print("{:<5} a virtual machine drives the controller\n", host.number);
+}
+
+// The two tables of each host, for programs.
+json json_of(const json& status) {
+  const auto list = [&](const json& object, const char* key) {
+    return object.value(key, json::array());
+  };
+  return {{"host", status.value("host", 0)},
+          {"name", status.value("name", "")},
+          {"devices", list(status, "ports")},
+          {"cables", list(status.value("router", json::object()), "ports")}};
+}
+
+void print(const DeviceOptions& o, const std::vector<json>& hosts) {
+  if (o.as_json) {
+    json all = json::array();
+    for (const json& status : hosts) all.push_back(json_of(status));
+    fmt::print("{}\n", fabric::json_dump(all));
+    return;
+  }
+  if (o.cables) {
+    fmt::print("{:<5} {:<5} {:<6} {:<11} {:<13} {}\n", "host", "port", "cable", "state", "speed",
+               "peer");
+  } else {
+    fmt::print("{:<5} {:<7} {:<6} {:<17} {:<7} {}\n", "host", "device", "lid", "guid", "state",
+               "gids");
+  }
+  for (const json& status : hosts) o.cables ? print_cables(status) : print_devices(status);
+}
+
+// Within `tbt run` the daemon of this host.
+json own_status() {
   const std::string path = fabric::daemon_socket_path();
-  const auto status = ask_status(path);
+  auto status = ask_status(path);
   if (!status) {
     fail(fmt::format("cannot ask the daemon at {}: {} ({})", path, status.error().text(),
                      strerror(status.error().code())));
   }
-  print_devices(status.value());
-  return true;
+  return std::move(status).value();
 }
 
-void run(const DeviceOptions& o, bool any_option) {
-  fmt::print("{:<5} {:<7} {:<6} {:<17} {:<7} {}\n", "host", "device", "lid", "guid", "state",
-             "gids");
-  if (!any_option && print_own_host()) return;
+void run(const DeviceOptions& o, bool any_host) {
+  if (!any_host && ::secure_getenv("TBT_SOCKET") != nullptr) {
+    print(o, {own_status()});
+    return;
+  }
   const fabric::FabricFile file = load_fabric(o.fabric);
   if (o.host && *o.host >= file.hosts) {
     fail(fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1,
                      *o.host));
   }
+  std::vector<json> hosts;
   for (uint32_t h = o.host.value_or(0); h <= o.host.value_or(file.hosts - 1); h++) {
-    print_devices(status_or_fail(o.fabric, h));
+    hosts.push_back(status_or_fail(o.fabric, h));
   }
+  print(o, hosts);
 }
 
 }  // namespace
 
 void add_devices(CLI::App& app) {
   auto o = std::make_shared<DeviceOptions>();
-  CLI::App* command = app.add_subcommand("devices", "List the verbs devices of the hosts");
+  CLI::App* command = app.add_subcommand(
+      "devices", "List the verbs devices of the hosts, or what is at the ends of their cables");
   command->add_option("--fabric", o->fabric, "name of the fabric")->capture_default_str();
   command->add_option("--host", o->host, "only this host");
+  command->add_flag("--cables", o->cables, "the ports: state, speed, peer with its services, path");
+  command->add_flag("--json", o->as_json, "devices and cables as JSON");
   command->callback(
       [o, command] { run(*o, command->count("--fabric") + command->count("--host") > 0); });
 }

@@ -19,20 +19,6 @@ struct StatusOptions {
   bool as_json = false;
 };
 
-// A host whose daemon does not answer is a fact to report, not a failure.
-json report_of(const std::string& name) {
-  const fabric::FabricFile file = load_fabric(name);
-  json hosts = json::array();
-  for (uint32_t h = 0; h < file.hosts; h++) {
-    const auto status = ask_status(host_file(name, h, "sock"));
-    hosts.push_back(status
-                        ? status.value()
-                        : json{{"host", h}, {"error", unreachable_text(name, h, status.error())}});
-  }
-  return {{"name", name},      {"topology", file.topology},     {"hops", file.hops},
-          {"seed", file.seed}, {"directory", fabric_dir(name)}, {"hosts", hosts}};
-}
-
 void print_link(const json& link) {
   fmt::print("    {:<8} cable {:<3} {:<11} {:<8} {} Gb/s\n", link.value("device", "?"),
              link.value("cable", 0), link.value("state", "?"), link.value("peer", "-"),
@@ -64,7 +50,7 @@ void run(const StatusOptions& o) {
   std::vector<std::string> names = fabric_names();
   if (!o.name.empty()) names = {o.name};
   json reports = json::array();
-  for (const std::string& name : names) reports.push_back(report_of(name));
+  for (const std::string& name : names) reports.push_back(fabric_report(name));
   if (o.as_json) {
     fmt::print("{}\n", fabric::json_dump(reports));
     return;

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   tbt::tool::add_fabric(app);
   tbt::tool::add_run(app, after_dashes);
   tbt::tool::add_devices(app);
+  tbt::tool::add_topo(app);
   tbt::tool::add_cable(app);
   tbt::tool::add_bind(app);
   tbt::tool::add_nhi(app);
