@@ -11,6 +11,8 @@ while read -r module parameters; do
   # shellcheck disable=SC2086 # several words
   insmod "/lib/modules/$module.ko" $parameters || echo "init: module $module was refused"
 done </lib/modules/order
+# The model cannot wake a controller that was suspended while nothing was plugged: it has no PME.
+for control in /sys/bus/pci/drivers/thunderbolt/*/power/control; do echo on >"$control"; done
 mount -t configfs configfs /sys/kernel/config 2>/dev/null
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo

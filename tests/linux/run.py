@@ -63,7 +63,7 @@ def discovery(world):
         guest.wait_until(f"test -e {PEER}/unique_id", DISCOVERY_SECONDS)
         expect(attribute(guest, f"{PEER}/unique_id") == attribute(peer, f"{ROUTER}/unique_id"),
                f"{guest.name} sees another host than {peer.name}")
-        for name, want in (("device_name", peer.name), ("vendor", "0x1d6b"), ("rx_speed", "40.0 Gb/s"),
+        for name, want in (("device_name", peer.name), ("rx_speed", "40.0 Gb/s"),
                            ("tx_speed", "40.0 Gb/s"), ("rx_lanes", "2"), ("tx_lanes", "2")):
             got = attribute(guest, f"{PEER}/{name}")
             expect(got == want, f"{guest.name}: {name} is '{got}' and not '{want}'")
@@ -78,12 +78,24 @@ def bring_up_network(world):
         guest.wait_until("test \"$(cat /sys/class/net/thunderbolt0/carrier)\" = 1", DISCOVERY_SECONDS)
 
 
-def ping(guest, peer, size, count):
-    output = guest.run(f"ping -q -c {count} -i 0.2 -W 30 -s {size} 192.0.2.{1 + peer.host}", 120)
-    counts = re.search(r"(\d+) packets transmitted, (\d+) packets received", output)
-    expect(counts is not None and counts.groups() == (str(count), str(count)),
-           f"{guest.name}: {size} bytes were lost: {output}")
-    return float(re.search(r"= ([\d.]+)/", output).group(1))
+def evidence(world):
+    """What the controllers and the network devices have counted, for a failure's text."""
+    lines = [f"host {host['host']}: {host['controller']}" for host in world.fabric.status()[0]["hosts"]]
+    for guest in world.guests:
+        guest.start("cd /sys/class/net/thunderbolt0/statistics && grep -v '^0$' *")
+        lines.append(f"{guest.name}: {' '.join(guest.finish()[1].split())}")
+    return "\n    ".join(["", *lines])
+
+
+def ping(world, guest, peer, size, count):
+    """The best round trip in ms. One at a time: busybox waits for its last answers only as long as for those before."""
+    one = f"ping -q -c 1 -W 30 -s {size} 192.0.2.{1 + peer.host}"
+    guest.start(f"for i in $(seq {count}); do {one} || exit; done")
+    status, output = guest.finish(300)
+    expect(status == 0, f"{guest.name}: {size} bytes were lost: {output}{evidence(world)}")
+    times = re.findall(r"= ([\d.]+)/", output)
+    expect(len(times) == count, f"{guest.name}: {len(times)} answers to {count} pings: {output}")
+    return min(map(float, times))
 
 
 @step
@@ -91,9 +103,9 @@ def network(world):
     """thunderbolt0 on either side: carrier, speed, and small and large packets without loss."""
     bring_up_network(world)
     for guest, peer in world.pairs():
-        speed = attribute(guest, "/sys/class/net/thunderbolt0/speed")
-        expect(speed == "80000", f"{guest.name}: thunderbolt0 has {speed} Mb/s")
-        best = [ping(guest, peer, size, count) for size, count in ((56, 20), (1400, 20), (60000, 10))]
+        speed = guest.run("cat /sys/class/net/thunderbolt0/speed 2>/dev/null || true")  # not in 6.12
+        expect(speed in ("80000", ""), f"{guest.name}: thunderbolt0 has {speed} Mb/s")
+        best = [ping(world, guest, peer, size, count) for size, count in ((56, 20), (1400, 20), (60000, 10))]
         world.site.say(f"{guest.name}: ping 56, 1400, 60000 bytes: best {', '.join(map(str, best))} ms")
         dropped = guest.run("cat /sys/class/net/thunderbolt0/statistics/*_errors")
         expect(set(dropped.split()) == {"0"}, f"{guest.name}: thunderbolt0 counts errors: {dropped}")
@@ -147,7 +159,7 @@ def replug(world):
     discovery(world)
     bring_up_network(world)
     for guest, peer in world.pairs():
-        ping(guest, peer, 60000, 5)
+        ping(world, guest, peer, 60000, 5)
 
 
 @step
