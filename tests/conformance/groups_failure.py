@@ -90,7 +90,7 @@ def port_states(site):
         site.tbt_command("cable", "--fabric", fabric.name, "plug", "0")
         wait_until(lambda: port_state(fabric, 0) == "PORT_ACTIVE", 5, "not active after the replug")
         run_pingpong(fabric, "rc", ["-c"], 65536)
-        os.kill(fabric.pid_of_daemon(1), signal.SIGKILL)  # a host that is gone without a word
+        fabric.kill_host(1)
         wait_until(lambda: port_state(fabric, 0) == "PORT_DOWN", 5, "still active without the other host")
         site.say("unplug, replug and a dead host are seen")
 
@@ -164,10 +164,12 @@ def down(site):
         client.kill()
     nothing_left(site, "after killed programs")
 
-    with Fabric(site, hosts=3) as fabric:
+    with Fabric(site, hosts=4) as fabric:
         for host in (0, 2):
-            os.kill(fabric.pid_of_daemon(host), signal.SIGKILL)
-    nothing_left(site, "after killed daemons")
+            fabric.kill_host(host)
+        os.kill(fabric.pid_of_daemon(1), signal.SIGKILL)
+        os.kill(fabric.pid_of_keeper(3), signal.SIGKILL)
+    nothing_left(site, "after killed daemons and keepers")
 
     with Fabric(site) as fabric:
         port = free_port()

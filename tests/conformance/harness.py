@@ -260,6 +260,14 @@ class Fabric:
     def pid_of_daemon(self, host):
         return int((self.site.runtime / self.name / f"host{host}.pid").read_text().split()[0])
 
+    def pid_of_keeper(self, host):
+        return int((self.site.runtime / self.name / f"host{host}.keeper").read_text().split()[0])
+
+    def kill_host(self, host):
+        """A host that is gone without a word: nobody replaces its daemon."""
+        for pid in (self.pid_of_keeper(host), self.pid_of_daemon(host)):
+            os.kill(pid, signal.SIGKILL)
+
     def start(self, host, command, extra=None):
         """Starts a program on a host; its pid is the program's own, because `tbt run` execs."""
         command = [str(word) for word in command]

@@ -34,6 +34,11 @@ class AgentPair {
   void start(uint32_t host, uint64_t incarnation) {
     agents_[host] = std::make_unique<HostAgent>(config(host, incarnation, cables_), now);
   }
+  // A daemon follows the killed one and finds its directory.
+  void resume(uint32_t host, const DirectoryData& before) {
+    agents_[host] =
+        std::make_unique<HostAgent>(config(host, before.incarnation, cables_), before, now);
+  }
   // As if its daemon had been killed.
   void stop(uint32_t host) { agents_[host].reset(); }
 

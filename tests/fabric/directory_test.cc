@@ -41,6 +41,33 @@ TEST(Directory, EachWriteIsANewGeneration) {
   EXPECT_STREQ(out.host_name.data(), "host0");
 }
 
+TEST(Directory, ASuccessorFindsWhatWasFinishedLast) {
+  const auto memory = make_memory();
+  DirectoryData found;
+  recover_directory(*memory, found);
+  EXPECT_EQ(found.incarnation, 0u);
+  DirectoryData data;
+  data.incarnation = 7;
+  data.gone_count = 1;
+  write_directory(*memory, data);
+  data.gone_count = 2;
+  write_directory(*memory, data);
+  recover_directory(*memory, found);
+  EXPECT_EQ(found.gone_count, 2u);
+  // Killed in the middle of the next write.
+  Directory& directory = directory_of(*memory);
+  directory.generation.fetch_add(1);
+  directory.data.incarnation = 0;
+  directory.data.gone_count = 3;
+  recover_directory(*memory, found);
+  EXPECT_EQ(found.incarnation, 7u);
+  EXPECT_EQ(found.gone_count, 2u);
+  // The successor's write makes it whole again.
+  write_directory(*memory, found);
+  EXPECT_EQ(read_directory(*memory, data), directory_generation(*memory));
+  EXPECT_EQ(data.gone_count, 2u);
+}
+
 TEST(Directory, AReaderNeverSeesHalfAWrite) {
   const auto memory = make_memory();
   std::atomic<bool> stop{false};

@@ -55,6 +55,16 @@ class ManagerWorld {
   // And begins anew, as another incarnation.
   void restart(uint32_t host) {
     configs[host].incarnation += 1000;
+    configs[host].kept.clear();
+    kept[host].clear();
+    boot(host);
+  }
+
+  // Another one goes on for it, with what it has kept.
+  void resume(uint32_t host) {
+    configs[host].kept.clear();
+    for (const auto& [port, path] : kept[host]) configs[host].kept.push_back(path);
+    configs[host].generation += 1u << 16;
     boot(host);
   }
 
@@ -190,6 +200,7 @@ class ManagerWorld {
   std::function<std::optional<wire::tb::ControlPacket>(uint32_t, const wire::tb::ControlPacket&)>
       intercept;
   std::array<std::vector<ManagerEvent>, 2> events;
+  std::array<std::map<uint32_t, PathStatus>, 2> kept;  // as the daemon writes them down
 
  private:
   struct Host {
@@ -217,6 +228,8 @@ class ManagerWorld {
       ManagerEvent event;
       while ((*this)[h].poll_event(event)) {
         check_order(h, event);
+        if (const auto* up = std::get_if<PathUp>(&event)) kept[h][up->path.port] = up->path;
+        if (const auto* down = std::get_if<PathDown>(&event)) kept[h].erase(down->port);
         events[h].push_back(event);
       }
     }

@@ -321,5 +321,61 @@ TEST(PathNegotiator, AFloodOfRequestsIsAnsweredInPart) {
   EXPECT_EQ(answers, 8);
 }
 
+PathOffer my_kept_offer() {
+  PathOffer offer = my_offer();
+  offer.epoch = kMine;
+  return offer;
+}
+
+TEST(PathNegotiator, WhatIsResumedStandsAtOnceAndIsConfirmed) {
+  Driver d;
+  d.negotiator.resume(d.now, kPeer, my_kept_offer(), kTheirs, 15);
+  EXPECT_EQ(d.negotiator.agreed(), kTheirs);
+  EXPECT_TRUE(d.negotiator.offering());
+  const auto request = d.sent_as<PathRequest>();
+  ASSERT_TRUE(request);
+  EXPECT_EQ(request->offer, my_kept_offer()) << "what the peer has answered before";
+  d.wait();
+  EXPECT_TRUE(d.sent_as<PathRequest>()) << "again, without an answer";
+  EXPECT_EQ(d.negotiator.agreed(), kTheirs);
+  d.receive(PathResponse{kMine, kTheirs});
+  EXPECT_EQ(d.negotiator.state(), AgreementState::kAgreed);
+  EXPECT_EQ(d.negotiator.agreed(), kTheirs);
+  EXPECT_TRUE(d.negotiator.poll_timeout().is_never());
+}
+
+TEST(PathNegotiator, WhatThePeerHasLostIsNotResumed) {
+  Driver refused, anew, wrong;
+  for (Driver* d : {&refused, &anew, &wrong}) {
+    d->negotiator.resume(d->now, kPeer, my_kept_offer(), kTheirs, 15);
+    ASSERT_TRUE(d->sent_as<PathRequest>());
+  }
+  refused.receive(PathRefusal{kPathNotReady});
+  anew.receive(PathResponse{kMine, theirs_with(9, 5)});
+  PathOffer other = kTheirs;
+  other.hop_id = 13;
+  wrong.receive(PathResponse{kMine, other});
+  for (Driver* d : {&refused, &anew, &wrong}) {
+    EXPECT_FALSE(d->negotiator.agreed());
+    EXPECT_TRUE(d->negotiator.preparing());
+    EXPECT_EQ(d->negotiator.failure(), "the peer has begun anew");
+  }
+  EXPECT_EQ(refused.negotiator.epoch(), kMine);
+  EXPECT_EQ(anew.negotiator.epoch(), kMine);
+  EXPECT_NE(wrong.negotiator.epoch(), kMine) << "the peer's end has to be made anew, too";
+}
+
+TEST(PathNegotiator, APeerThatStillAsksIsAnsweredByWhoResumes) {
+  Driver d;
+  d.negotiator.resume(d.now, kPeer, my_kept_offer(), kTheirs, 15);
+  d.receive(PathRequest{kTheirs});
+  const auto response = d.sent_as<PathResponse>();
+  ASSERT_TRUE(response);
+  EXPECT_EQ(response->offer, my_kept_offer());
+  EXPECT_EQ(d.negotiator.agreed(), kTheirs);
+  d.receive(PathRequest{theirs_with(10, 1)});
+  EXPECT_FALSE(d.negotiator.agreed());
+}
+
 }  // namespace
 }  // namespace tbt::fabric

@@ -129,6 +129,38 @@ class Link : public ScriptedRouter {
   uint32_t low = 0;
 };
 
+TEST(PathEntryCheck, SaysWhetherAnEntryIsAsItWasMade) {
+  ScriptedRouter router;
+  router.path(1, 8, 0);
+  router.path(1, 8, 1);
+  const PathTarget target{.egress_adapter = 5, .next_hop_id = 1, .credits = 14};
+  PathEntryTask open(kLane, target);
+  router.run(open);
+  const size_t writes = router.writes().size();
+  const auto as_wanted = [&] {
+    PathEntryCheck check(kLane, target);
+    router.run(check);
+    EXPECT_EQ(check.failure(), "");
+    return check.as_wanted();
+  };
+  EXPECT_TRUE(as_wanted());
+  router.path(1, 8, 1) |= kPending;
+  EXPECT_TRUE(as_wanted()) << "packets are on their way";
+  router.path(1, 8, 0) ^= 3u << 17;
+  EXPECT_TRUE(as_wanted()) << "other credits";
+  for (const uint32_t bit : {31u, 0u, 11u, 24u}) {
+    router.path(1, 8, 0) ^= 1u << bit;
+    EXPECT_FALSE(as_wanted()) << bit;
+    router.path(1, 8, 0) ^= 1u << bit;
+  }
+  for (const uint32_t bit : {0u, 8u, 11u, 24u, 25u, 26u, 27u}) {
+    router.path(1, 8, 1) ^= 1u << bit;
+    EXPECT_FALSE(as_wanted()) << bit;
+    router.path(1, 8, 1) ^= 1u << bit;
+  }
+  EXPECT_EQ(router.writes().size(), writes);
+}
+
 TEST(LinkTask, ReadsSpeedAndLanes) {
   struct Case {
     uint32_t speed, width, gbps, lanes;

@@ -253,6 +253,63 @@ def pause(pair, count):
         pair.disconnect()
 
 
+def other_daemon(pair, host, pid):
+    """Waits until another daemon serves the host, and its links are up."""
+    def serves():
+        status = pair.fabric.status()[0]["hosts"][host]
+        return status.get("pid", pid) != pid and all(link["state"] == "up" for link in status["links"])
+    wait_until(serves, 10, f"host {host} has no other daemon")
+
+
+@fault(1000, "tbtd killed: first request of new processes completed; a running connection goes on", repetitions=0.2)
+def tbtd(pair, count):
+    pair.connect()
+    pair.far.tell("receive")
+    pair.near.tell("send")
+    for index in range(count):
+        host = index % 2
+        pair.far.ask("gap")
+        pid = pair.fabric.pid_of_daemon(host)
+        begin = time.monotonic_ns()
+        os.kill(pid, signal.SIGKILL)
+        fresh = Pair(pair.fabric)
+        fresh.connect()
+        end, status = fresh.near.ask("once")
+        expect(status == 0, f"status {status}")
+        yield milliseconds(begin, end)
+        fresh.close()
+        other_daemon(pair, host, pid)
+        pair.far.ask("gap")
+        wait_until(lambda: pair.far.ask("gap")[1] > 0, 5, "the running connection carries nothing any more")
+        time.sleep(0.3)  # a daemon that is killed again and again right after its start is given up
+    pair.near.ask("stop", "stopped")
+    pair.disconnect()
+
+
+@fault(500, "tbtd away for 3 s, peer process killed meanwhile: failed, after its return", repetitions=0.02)
+def away(pair, count):
+    for _ in range(count):
+        pair.connect(18, 7)
+        pair.near.tell("write")
+        time.sleep(0.003)
+        pid, keeper = pair.fabric.pid_of_daemon(1), pair.fabric.pid_of_keeper(1)
+        os.kill(keeper, signal.SIGSTOP)  # so that nobody replaces the daemon yet
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        pair.far.kill()
+        time.sleep(3)
+        expect(pair.near.lines.empty(), "the connection ended while the daemon was away")
+        begin = time.monotonic_ns()
+        os.kill(keeper, signal.SIGCONT)
+        _, last, status, vendor = pair.near.expect("failed")
+        expect_cause(status, vendor, 0x106)
+        yield milliseconds(begin, last)
+        pair.near.ask("destroy", "destroyed")
+        pair.renew_far()
+        other_daemon(pair, 1, pid)
+        wait_for_links(pair.fabric, 1)
+
+
 def percentile(sorted_times, part):
     return sorted_times[max(0, math.ceil(part * len(sorted_times)) - 1)]
 

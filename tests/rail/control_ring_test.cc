@@ -66,6 +66,7 @@ class ControlRingTest : public ::testing::Test {
 
   World world_{without_paths()};
   std::unique_ptr<ControlRing> rings_[2];
+  std::vector<std::unique_ptr<ControlRing>> dead_;  // they have done nothing more
 };
 
 TEST_F(ControlRingTest, TheRouterAnswersAReadAtOnce) {
@@ -208,6 +209,29 @@ TEST_F(ControlRingTest, StoppedAndStartedAgain) {
   EXPECT_TRUE(next(0));
   ControlRing second(*world_.memories[0], *world_.devices[0]);
   EXPECT_EQ(second.start().code(), EBUSY);
+}
+
+// The ring of an owner that was killed is still enabled, and nobody unmaps its memory.
+TEST_F(ControlRingTest, ARingWhoseOwnerIsDeadIsTakenOver) {
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(send(0, read_ids()));  // its answer is lost with the ring
+    dead_.push_back(std::move(rings_[0]));
+    auto next_owner = std::make_unique<ControlRing>(*world_.memories[0], *world_.devices[0]);
+    ASSERT_EQ(next_owner->start().code(), EBUSY);
+    const Status taken = next_owner->take_over();
+    ASSERT_TRUE(taken) << i << ": " << taken.text();
+    rings_[0] = std::move(next_owner);
+    ASSERT_FALSE(next(0));
+    ASSERT_TRUE(send(0, read_ids()));
+    ASSERT_TRUE(next(0));
+  }
+}
+
+TEST_F(ControlRingTest, TakingOverARingThatWasStoppedIsStartingIt) {
+  rings_[0]->stop();
+  ASSERT_TRUE(rings_[0]->take_over());
+  ASSERT_TRUE(send(0, read_ids()));
+  EXPECT_TRUE(next(0));
 }
 
 }  // namespace

@@ -49,8 +49,13 @@ class Fabric(unittest.TestCase):
         if self.runtime.is_dir() and not self.runtime.is_symlink():
             self.assertEqual(sorted(p.name for p in self.runtime.iterdir()), [])
 
+    def kill_host(self, host):
+        """The keeper first: it would replace the daemon."""
+        for extension in ("keeper", "pid"):
+            os.kill(pid_of(self.file(f"host{host}.{extension}")), signal.SIGKILL)
+
     def daemons(self):
-        """Pids of daemons of this test's folder."""
+        """Pids of daemons and keepers of this test's folder: two for each host."""
         found = []
         for entry in pathlib.Path("/proc").iterdir():
             try:
@@ -103,14 +108,14 @@ class Life(Fabric):
         self.assertIn("2 cables", self.good("fabric", "up", "--name", "other", "--topology", "chain", "--hosts", 3))
         self.assertIn("fabric 'other'", self.good("fabric", "status"))
         self.good("fabric", "down")
-        self.assertEqual(len(self.daemons()), 3)
+        self.assertEqual(len(self.daemons()), 6)
         self.good("fabric", "down", "--name", "other")
 
     def test_the_files_are_for_their_owner_only(self):
         self.good("fabric", "up")
         self.assertEqual(self.runtime.stat().st_mode & 0o777, 0o700)
         self.assertEqual(self.file("").stat().st_mode & 0o777, 0o700)
-        for name in ("host0.sock", "host0.pid", "host0.log", "fabric.json"):
+        for name in ("host0.sock", "host0.pid", "host0.keeper", "host0.log", "fabric.json"):
             self.assertEqual(self.file(name).stat().st_mode & 0o777, 0o600, name)
 
     def test_topologies(self):
@@ -133,8 +138,8 @@ class Life(Fabric):
     def test_down_after_kills(self):
         self.good("fabric", "up", "--hosts", 3)
         for host in (0, 2):
-            os.kill(pid_of(self.file(f"host{host}.pid")), signal.SIGKILL)
-        self.assertTrue(wait_until(lambda: len(self.daemons()) == 1))
+            self.kill_host(host)
+        self.assertTrue(wait_until(lambda: len(self.daemons()) == 2))
         self.assertIn("is dead", self.good("fabric", "status"))
         self.good("fabric", "down")
 
@@ -150,6 +155,7 @@ class Life(Fabric):
             # The real pid and start time of somebody else; another life's start time; no pid at all.
             self.file("host0.pid").write_text(f"{bystander.pid} {stat[19]}\n")
             self.file("host1.pid").write_text(f"{os.getpid()} 1\n")
+            self.file("host0.keeper").write_text(f"{bystander.pid} {stat[19]}\n")
             self.good("fabric", "down")
             self.assertIsNone(bystander.poll())
             bystander.kill()
@@ -161,10 +167,40 @@ class Life(Fabric):
         self.assertTrue(wait_until(lambda: not self.file("host1.pid").exists()))
         self.assertTrue(wait_until(lambda: self.link(0) == "down", 1))
 
-    def test_a_killed_daemon_is_missed(self):
+    def test_a_killed_host_is_missed(self):
         self.good("fabric", "up")
-        os.kill(pid_of(self.file("host1.pid")), signal.SIGKILL)
+        self.kill_host(1)
         self.assertTrue(wait_until(lambda: self.link(0) == "silent", 5))
+
+    def test_a_killed_daemon_is_replaced(self):
+        self.good("fabric", "up")
+        before = self.status()[1]
+        os.kill(before["pid"], signal.SIGKILL)
+        self.assertIn("tbt0", self.good("devices", "--host", 1))  # waits, and is not turned away
+        after = self.status()[1]
+        self.assertNotEqual(after["pid"], before["pid"])
+        self.assertEqual(after["restarts"], 1)
+        self.assertEqual(after["incarnation"], before["incarnation"])
+        self.assertEqual(pid_of(self.file("host1.pid")), after["pid"])
+        time.sleep(1.2)
+        self.assertEqual([self.link(0), self.link(1)], ["up", "up"])
+        self.assertNotIn("silent", self.file("host0.log").read_text())
+        for host in range(2):  # the path carries frames, and nobody has touched it
+            log = self.file(f"host{host}.log").read_text()
+            self.assertNotIn("carries no frames", log)
+            self.assertEqual(log.count("carries frames"), 1 + host)
+
+    def test_a_killed_keeper_is_missed_only_when_the_daemon_is_killed_as_well(self):
+        self.good("fabric", "up")
+        os.kill(pid_of(self.file("host1.keeper")), signal.SIGKILL)
+        self.assertIn("tbt0", self.good("devices", "--host", 1))
+        os.kill(pid_of(self.file("host1.pid")), signal.SIGKILL)
+        self.assertTrue(wait_until(lambda: "error" in self.status()[1]))
+
+    def test_down_ends_a_stopped_keeper(self):
+        self.good("fabric", "up")
+        os.kill(pid_of(self.file("host0.keeper")), signal.SIGSTOP)
+        self.assertIn("1 had to be killed", self.good("fabric", "down"))
 
     def test_an_idle_daemon_uses_no_processor(self):
         self.good("fabric", "up")
@@ -229,12 +265,12 @@ class BadInput(Fabric):
     def test_two_fabrics_of_one_name(self):
         self.good("fabric", "up")
         self.bad("fabric", "up", says=["up already", "tbt fabric down --name default", "--name"])
-        self.assertEqual(len(self.daemons()), 2)
+        self.assertEqual(len(self.daemons()), 4)
 
     def test_what_dead_daemons_left_is_named(self):
         self.good("fabric", "up")
-        for pid in self.daemons():
-            os.kill(pid, signal.SIGKILL)
+        for host in range(2):
+            self.kill_host(host)
         self.assertTrue(wait_until(lambda: not self.daemons()))
         self.bad("fabric", "up", says=["died", "tbt fabric down --name default"])
 
@@ -254,8 +290,8 @@ class BadInput(Fabric):
 
     def test_no_daemon_and_dead_daemon(self):
         self.good("fabric", "up")
-        os.kill(pid_of(self.file("host0.pid")), signal.SIGKILL)
-        self.assertTrue(wait_until(lambda: len(self.daemons()) == 1))
+        self.kill_host(0)
+        self.assertTrue(wait_until(lambda: len(self.daemons()) == 2))
         self.bad("run", "--host", 0, "--", "true", code=125, says=["is dead", "tbt fabric down"])
         self.file("host0.sock").unlink()
         self.bad("run", "--host", 0, "--", "true", code=125, says=["no daemon", "tbt fabric down"])
@@ -323,7 +359,7 @@ class BadInput(Fabric):
         self.bad(*words, code=125, says=["not allowed", "run as that user"],
                  user=65534, group=65534, extra_groups=[])
         self.bad("fabric", "down", says="take it down as that user", user=65534, group=65534, extra_groups=[])
-        self.assertEqual(len(self.daemons()), 2)
+        self.assertEqual(len(self.daemons()), 4)
         self.runtime.chmod(0o700)
         self.bad(*words, code=125, says="not allowed to look", user=65534, group=65534, extra_groups=[])
 
@@ -344,7 +380,7 @@ class BadInput(Fabric):
     def test_interrupting_up_undoes_it(self):
         up = subprocess.Popen([BIN / "tbt", "fabric", "up", "--cable", "drop=100%"], env=self.env,
                               stderr=subprocess.PIPE, text=True)
-        self.assertTrue(wait_until(lambda: len(self.daemons()) == 2))
+        self.assertTrue(wait_until(lambda: len(self.daemons()) == 4))
         up.send_signal(signal.SIGINT)
         _, errors = up.communicate(timeout=TIMEOUT_S)
         self.assertEqual(up.returncode, 130)
@@ -516,7 +552,7 @@ class Protocol(Fabric):
         s = self.connect()
         s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         self.assertFalse(self.ask(s, b"x" * 70000)["ok"])
-        self.assertEqual(len(self.daemons()), 2)
+        self.assertEqual(len(self.daemons()), 4)
         self.assertEqual(self.slots(), [])
 
     def test_descriptors_sent_to_the_daemon_are_closed(self):

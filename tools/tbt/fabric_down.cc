@@ -19,6 +19,7 @@ namespace tbt::tool {
 namespace {
 
 constexpr Duration kGrace = Duration::from_s(3);
+constexpr Duration kAfter = Duration::from_ms(500);  // a keeper after its daemon
 constexpr int kKillTimeoutMs = 2000;
 
 struct DownOptions {
@@ -27,26 +28,36 @@ struct DownOptions {
   bool all = false;
 };
 
-// Handles on the fabric's daemons: from here on no pid is used any more.
-std::vector<sys::UniqueFd> open_daemons(const std::string& name) {
-  std::vector<sys::UniqueFd> daemons;
+// What runs of a host. The keeper is told first, so that it does not replace the daemon.
+struct Host {
+  sys::UniqueFd keeper;
+  sys::UniqueFd daemon;
+};
+
+sys::UniqueFd open_found(const std::optional<sys::ProcessName>& found) {
+  if (!found) return {};
+  auto process = sys::open_process(*found);
+  return process ? std::move(process).value() : sys::UniqueFd();
+}
+
+// Handles on the fabric's processes: from here on no pid is used any more.
+std::vector<Host> open_hosts(const std::string& name) {
+  std::vector<Host> hosts;
   for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++) {
-    const auto found = find_daemon(name, h);
-    if (!found) continue;
-    if (auto process = sys::open_process(*found); process) {
-      daemons.push_back(std::move(process).value());
-    }
+    Host host{open_found(find_keeper(name, h)), open_found(find_daemon(name, h))};
+    if (host.keeper || host.daemon) hosts.push_back(std::move(host));
   }
-  return daemons;
+  return hosts;
 }
 
 // True if it ended of its own accord.
-bool end_daemon(int process, Instant deadline) {
+bool end_process(const sys::UniqueFd& process, Instant deadline) {
+  if (!process) return true;
   const Duration left = deadline - sys::monotonic_now();
   const auto left_ms = static_cast<int>(std::max<int64_t>(left.ns / 1000000, 0));
-  if (sys::wait_for_exit(process, left_ms)) return true;
-  (void)sys::signal_process(process, SIGKILL);
-  (void)sys::wait_for_exit(process, kKillTimeoutMs);
+  if (sys::wait_for_exit(process.get(), left_ms)) return true;
+  (void)sys::signal_process(process.get(), SIGKILL);
+  (void)sys::wait_for_exit(process.get(), kKillTimeoutMs);
   return false;
 }
 
@@ -59,17 +70,24 @@ void refuse_anothers(const std::string& name) {
 
 void take_down(const std::string& name) {
   refuse_anothers(name);
-  const std::vector<sys::UniqueFd> daemons = open_daemons(name);
-  for (const auto& process : daemons) (void)sys::signal_process(process.get(), SIGTERM);
+  const std::vector<Host> hosts = open_hosts(name);
+  for (const Host& host : hosts) {
+    if (host.keeper) (void)sys::signal_process(host.keeper.get(), SIGTERM);
+    if (host.daemon) (void)sys::signal_process(host.daemon.get(), SIGTERM);
+  }
   const Instant deadline = sys::monotonic_now() + kGrace;
   size_t killed = 0;
-  for (const auto& process : daemons) killed += end_daemon(process.get(), deadline) ? 0 : 1;
+  for (const Host& host : hosts) {
+    const bool daemon = end_process(host.daemon, deadline);
+    const bool keeper = end_process(host.keeper, std::max(deadline, sys::monotonic_now() + kAfter));
+    killed += daemon && keeper ? 0 : 1;
+  }
   if (!remove_fabric_dir(name)) {
     fail(fmt::format("{} holds files that are not tbt's: remove them and the folder by hand",
                      fabric_dir(name)));
   }
-  fmt::print("fabric '{}' is down: {} daemon{} ended{}\n", name, daemons.size(),
-             daemons.size() == 1 ? "" : "s",
+  fmt::print("fabric '{}' is down: {} daemon{} ended{}\n", name, hosts.size(),
+             hosts.size() == 1 ? "" : "s",
              killed == 0 ? "" : fmt::format(", {} had to be killed", killed));
 }
 

@@ -81,7 +81,9 @@ class Construction {
   [[nodiscard]] std::string last_log_line(uint32_t host) const;
 
   std::string name_;
-  std::vector<pid_t> daemons_;  // by host; our children, so the pids cannot be another's
+  // By host: the keepers, our children, so the pids cannot be another's. Each leads a process group
+  // with its daemon.
+  std::vector<pid_t> daemons_;
   bool made_dir_ = false;
   bool kept_ = false;
 };
@@ -95,7 +97,8 @@ void Construction::make_dir() {
   }
   if (errno != EEXIST) fail(fmt::format("cannot make {}: {}", fabric_dir(name_), strerror(errno)));
   bool alive = false;
-  for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++) alive = alive || find_daemon(name_, h);
+  for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++)
+    alive = alive || find_keeper(name_, h) || find_daemon(name_, h);
   if (alive) {
     fail(fmt::format(
         "fabric '{0}' is up already: use it, end it with 'tbt fabric down --name {0}', or "
@@ -139,7 +142,7 @@ std::string Construction::last_log_line(uint32_t host) const {
 void Construction::end(pid_t pid) {
   ::kill(pid, SIGTERM);
   if (const auto process = sys::open_pidfd(pid); process) {
-    if (!sys::wait_for_exit(process.value().get(), kEndTimeoutMs)) ::kill(pid, SIGKILL);
+    if (!sys::wait_for_exit(process.value().get(), kEndTimeoutMs)) ::kill(-pid, SIGKILL);
   }
   ::waitpid(pid, nullptr, 0);
 }

@@ -37,7 +37,7 @@ std::optional<std::string> read_small_file(const std::string& path) {
   return text;
 }
 
-std::optional<sys::ProcessName> daemon_from_pid_file(const std::string& path) {
+std::optional<sys::ProcessName> process_from_pid_file(const std::string& path) {
   const auto text = read_small_file(path);
   if (!text) return std::nullopt;
   sys::ProcessName named;
@@ -163,17 +163,22 @@ void save_fabric(const fabric::FabricFile& file) {
 }
 
 std::optional<sys::ProcessName> find_daemon(const std::string& name, uint32_t host) {
-  for (const auto& found : {daemon_from_pid_file(host_file(name, host, "pid")),
+  for (const auto& found : {process_from_pid_file(host_file(name, host, "pid")),
                             daemon_from_socket(host_file(name, host, "sock"))}) {
     if (found && sys::program_name_of(found->pid) == kDaemonProgram) return found;
   }
   return std::nullopt;
 }
 
+std::optional<sys::ProcessName> find_keeper(const std::string& name, uint32_t host) {
+  const auto found = process_from_pid_file(host_file(name, host, "keeper"));
+  return found && sys::program_name_of(found->pid) == kDaemonProgram ? found : std::nullopt;
+}
+
 bool remove_fabric_dir(const std::string& name) {
   const std::string dir = fabric_dir(name);
   for (uint32_t h = 0; h < rail::emulated::kHostsMax; h++) {
-    for (const char* extension : {"sock", "pid", "log"}) {
+    for (const char* extension : {"sock", "pid", "log", "keeper"}) {
       ::unlink(host_file(name, h, extension).c_str());
     }
   }

@@ -33,6 +33,9 @@ void save_fabric(const fabric::FabricFile& file);
 // program's name; failing that, from the credentials of whoever listens on its socket.
 std::optional<sys::ProcessName> find_daemon(const std::string& name, uint32_t host);
 
+// The keeper of a host, which replaces its daemon if that is killed.
+std::optional<sys::ProcessName> find_keeper(const std::string& name, uint32_t host);
+
 // Removes the files that tbt makes, and the folder. False if something else is in it.
 bool remove_fabric_dir(const std::string& name);
 

@@ -103,6 +103,19 @@ void Clients::admit(sys::UniqueFd socket, Instant now) {
   pending_++;
 }
 
+void Clients::adopt(rail::SlotId slot, sys::UniqueFd socket, sys::UniqueFd process) {
+  const uint64_t id = next_id_++;
+  Client& client = clients_[id];
+  client.socket = std::move(socket);
+  client.process = std::move(process);
+  client.slot = slot;
+  if (const auto who = sys::peer_credentials(client.socket.get()); who) {
+    client.credentials = who.value();
+  }
+  watch(epoll_, client.socket.get(), socket_tag(id));
+  if (client.process) watch(epoll_, client.process.get(), process_tag(id));
+}
+
 void Clients::serve(uint64_t id) {
   Client& client = clients_.at(id);
   const auto message = sys::receive_message(client.socket.get(), 0);
@@ -129,6 +142,7 @@ void Clients::serve(uint64_t id) {
       client.process = std::move(process).value();
       watch(epoll_, client.process.get(), process_tag(id));
     }
+    hooks_.attached(client);
   }
   if (!reply(client, answer) || answer.close) drop(id);
 }

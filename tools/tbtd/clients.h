@@ -38,11 +38,15 @@ class Clients {
  public:
   struct Hooks {
     std::function<Answer(const Client&, const fabric::Request&)> answer;
+    std::function<void(const Client&)> attached;    // before it hears of it
     std::function<void(rail::SlotId, pid_t)> gone;  // an attached process
   };
 
   // Adds its descriptors to `epoll`.
   Clients(int epoll, sys::UniqueFd listener, Hooks hooks);
+
+  // A process that attached to an earlier daemon of this host.
+  void adopt(rail::SlotId slot, sys::UniqueFd socket, sys::UniqueFd process);
 
   // Events of `epoll` whose data is not smaller than kFirstTag.
   static constexpr uint64_t kFirstTag = 16;

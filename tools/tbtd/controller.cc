@@ -7,6 +7,7 @@
 #include <utility>
 #include <variant>
 
+#include "fabric/path_memory.h"
 #include "sys/monotonic_clock.h"
 
 namespace tbt::daemon {
@@ -19,10 +20,15 @@ constexpr Duration kShutDownMax = Duration::from_ms(800);
 
 Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
                        fabric::ManagerConfig config, Hooks hooks)
-    : ring_(memory, device), manager_(std::move(config)), hooks_(std::move(hooks)) {}
+    : memory_(memory),
+      incarnation_(config.incarnation),
+      ring_(memory, device),
+      manager_(std::move(config)),
+      hooks_(std::move(hooks)) {}
 
-Status Controller::start(Instant now) {
-  if (const Status s = ring_.start(); !s) return s;
+Status Controller::start(Instant now, bool follows) {
+  if (!follows) fabric::forget_paths(memory_);
+  if (const Status s = follows ? ring_.take_over() : ring_.start(); !s) return s;
   manager_.start(now);
   turn(now);
   return {};
@@ -108,11 +114,13 @@ void Controller::on(const fabric::PathUp& up) {
   const fabric::PathStatus& path = up.path;
   hooks_.log(false, fmt::format("port {} carries frames: ring {} by HopID {}, back by HopID {}",
                                 path.port, path.tx_ring, path.out_hop_id, path.in_hop_id));
+  fabric::keep_path(memory_, incarnation_, path);
   hooks_.link(path.port, true, speed_of(path.port));
 }
 
 void Controller::on(const fabric::PathDown& down) {
   hooks_.log(false, fmt::format("port {} carries no frames: {}", down.port, down.why));
+  fabric::forget_path(memory_, down.port);
   hooks_.link(down.port, false, 0);
 }
 

@@ -23,8 +23,8 @@ class Controller {
   Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device, fabric::ManagerConfig config,
              Hooks hooks);
 
-  // The rails' rings must be running.
-  Status start(Instant now);
+  // The rails' rings must be running. `follows`: this daemon goes on for one that is dead.
+  Status start(Instant now, bool follows);
   // Tells the peers and clears the paths, which takes a moment at most.
   void shut_down();
 
@@ -50,6 +50,8 @@ class Controller {
   void on(const fabric::ManagerWarning& warning);
   [[nodiscard]] uint32_t speed_of(uint32_t port) const;
 
+  rail::HostMemory& memory_;
+  const uint64_t incarnation_;
   rail::nhi::ControlRing ring_;
   fabric::ConnectionManager manager_;
   Hooks hooks_;

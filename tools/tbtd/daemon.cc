@@ -1,6 +1,5 @@
 #include "tbtd/daemon.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
@@ -15,6 +14,7 @@
 
 #include "fabric/addresses.h"
 #include "fabric/open_host.h"
+#include "fabric/path_memory.h"
 #include "rail/shared_rail.h"
 #include "sys/monotonic_clock.h"
 #include "sys/process.h"
@@ -29,7 +29,6 @@ namespace {
 enum Tag : uint64_t { kInterrupt, kTimer, kSignal };
 static_assert(kSignal < Clients::kFirstTag);
 
-constexpr int kBacklog = 64;
 constexpr uint64_t kGiga = 1000000000;
 // While frames of other processes keep coming, the daemon does not wait for a moment without any.
 constexpr int kIdleTries = 3;
@@ -58,28 +57,46 @@ void drain(int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options,
-                                              std::vector<sys::UniqueFd> fds) {
+Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Inheritance all) {
   std::unique_ptr<Daemon> daemon(new Daemon);
   const std::string stem = options.directory + "/host" + std::to_string(options.host);
   daemon->pid_path_ = stem + ".pid";
+  daemon->restarts_ = all.restarts;
+  daemon->last_slot_ = all.last_slot;
+  daemon->keeper_ = std::move(all.keeper);
+  if (all.restarts > 0) ::unlink(daemon->pid_path_.c_str());
   if (const Status s = write_pid_file(daemon->pid_path_); !s) {
     daemon->pid_path_.clear();
     return s;
   }
-  auto host = fabric::map_host({rail::kDaemonSlot, options.host, options.hosts}, std::move(fds));
+  auto host =
+      fabric::map_host({rail::kDaemonSlot, options.host, options.hosts}, std::move(all.fabric));
   if (!host) return host.error();
   daemon->host_ = std::move(host).value();
+  daemon->recover();
   if (const Status s = daemon->bring_up(); !s) return s;
-  const uint64_t incarnation = draw_incarnation();
-  daemon->make_agent(options, incarnation);
-  if (const Status s = daemon->open_loop(options); !s) return s;
-  if (const Status s = daemon->start_controller(options, incarnation); !s) return s;
+  daemon->make_agent(options);
+  if (const Status s = daemon->open_loop(options, std::move(all.listener)); !s) return s;
+  daemon->adopt(std::move(all.processes));
+  if (const Status s = daemon->start_controller(options); !s) return s;
+  daemon->carry_out();  // the directory stands before a successor may need it
+  daemon->keeper_.ready();
   return daemon;
+}
+
+// The keeper has seen the end of the daemon before; one that had ended in good order left no pid.
+void Daemon::recover() {
+  rail::HostMemory& memory = *host_->memory;
+  if (restarts_ > 0 && fabric::directory_of(memory).daemon_pid.load() != 0) {
+    fabric::recover_directory(memory, before_);
+  }
+  incarnation_ = before_.incarnation != 0 ? before_.incarnation : draw_incarnation();
+  kept_paths_ = fabric::kept_paths(memory, incarnation_);
 }
 
 Status Daemon::bring_up() {
   rail::HostMemory& memory = *host_->memory;
+  if (before_.incarnation != 0) rails_up_ = memory.cables();  // they have never been down
   for (; rails_up_ < memory.cables(); rails_up_++) {
     if (const Status s = rail::bring_up_nhi_rail(memory, rails_up_, *host_->device); !s) return s;
   }
@@ -89,19 +106,24 @@ Status Daemon::bring_up() {
   return fabric::open_rails(*host_);
 }
 
-void Daemon::make_agent(const DaemonOptions& options, uint64_t incarnation) {
+void Daemon::make_agent(const DaemonOptions& options) {
   fabric::AgentConfig config;
   config.fabric_name = options.fabric;
   config.host_name = "host" + std::to_string(options.host);
   config.host_index = options.host;
-  config.incarnation = incarnation;
+  config.incarnation = incarnation_;
   config.vendor_id = options.vendor_id;
   config.device_id = options.device_id;
   for (uint32_t k = 0; k < host_->memory->cables(); k++) {
     const uint32_t number = host_->silicon->cable_of(options.host, k);
-    config.cables.push_back({static_cast<uint8_t>(number), /*plugged=*/false, 0});
+    const bool open =
+        std::ranges::find(kept_paths_, k, &fabric::PathStatus::port) != kept_paths_.end();
+    config.cables.push_back(
+        {static_cast<uint8_t>(number), open, open ? before_.links[k].speed_gbps : 0});
   }
-  agent_ = std::make_unique<fabric::HostAgent>(config, sys::monotonic_now());
+  const Instant now = sys::monotonic_now();
+  agent_ = before_.incarnation != 0 ? std::make_unique<fabric::HostAgent>(config, before_, now)
+                                    : std::make_unique<fabric::HostAgent>(config, now);
   pump_ = std::make_unique<RailPump>(
       *host_, [this](uint32_t cable, uint32_t tag, std::span<const std::byte> message) {
         agent_->handle_message(sys::monotonic_now(), cable, tag, message);
@@ -109,13 +131,15 @@ void Daemon::make_agent(const DaemonOptions& options, uint64_t incarnation) {
 }
 
 // A cable counts as plugged while its path is up: what is behind it is the controller's affair.
-Status Daemon::start_controller(const DaemonOptions& options, uint64_t incarnation) {
+Status Daemon::start_controller(const DaemonOptions& options) {
   fabric::ManagerConfig config;
   config.host_name = "host" + std::to_string(options.host);
-  config.incarnation = incarnation;
+  config.incarnation = incarnation_;
   config.ring_pairs = host_->memory->cables() + 1;
   config.ring_entries = static_cast<uint16_t>(host_->memory->config().ring_entries);
   config.service.settings = wire::tb::kTbtSettingE2e;
+  config.kept = kept_paths_;
+  config.generation = restarts_ << 16;  // more than one daemon loses its paths
   Controller::Hooks hooks;
   hooks.link = [this](uint32_t cable, bool open, uint32_t speed_gbps) {
     agent_->handle_link(sys::monotonic_now(), cable, open, speed_gbps);
@@ -125,10 +149,27 @@ Status Daemon::start_controller(const DaemonOptions& options, uint64_t incarnati
   };
   controller_ = std::make_unique<Controller>(*host_->memory, *host_->device, std::move(config),
                                              std::move(hooks));
-  return controller_->start(sys::monotonic_now());
+  return controller_->start(sys::monotonic_now(), before_.incarnation != 0);
 }
 
-Status Daemon::open_loop(const DaemonOptions& options) {
+// What the killed daemon held, and what processes that ended meanwhile have left, is taken back.
+void Daemon::adopt(std::map<rail::SlotId, KeptProcess> processes) {
+  if (restarts_ == 0) return;
+  unreclaimed_.push_back(rail::kDaemonSlot);
+  for (rail::SlotId id = 1; id < rail::kSlotsMax; id++) {
+    const rail::Slot& slot = host_->memory->slot(id);
+    const auto state = slot.state.load();
+    const auto kept = processes.find(id);
+    if (state == rail::SlotState::kAttached && kept != processes.end()) {
+      clients_->adopt(id, std::move(kept->second.connection), std::move(kept->second.process));
+    } else if (state != rail::SlotState::kFree) {
+      process_gone(id, slot.pid.load());
+    }
+  }
+  reclaim_slots(sys::monotonic_now());
+}
+
+Status Daemon::open_loop(const DaemonOptions& options, sys::UniqueFd listener) {
   sigset_t ends;
   ::sigemptyset(&ends);
   ::sigaddset(&ends, SIGTERM);
@@ -143,14 +184,14 @@ Status Daemon::open_loop(const DaemonOptions& options) {
       !watch(epoll_.get(), interrupt, kInterrupt)) {
     return Status(errno, "cannot make the descriptors of the main loop");
   }
-  const std::string path = options.directory + "/host" + std::to_string(options.host) + ".sock";
-  auto listener = sys::listen_seqpacket(path, kBacklog);
-  if (!listener) return listener.error();
-  socket_path_ = path;
+  socket_path_ = options.directory + "/host" + std::to_string(options.host) + ".sock";
   Clients::Hooks hooks;
   hooks.answer = [this](const Client& c, const fabric::Request& r) { return answer(c, r); };
+  hooks.attached = [this](const Client& c) {
+    keeper_.keep(c.slot, c.socket.get(), c.process.get());
+  };
   hooks.gone = [this](rail::SlotId slot, pid_t pid) { process_gone(slot, pid); };
-  clients_ = std::make_unique<Clients>(epoll_.get(), std::move(listener).value(), std::move(hooks));
+  clients_ = std::make_unique<Clients>(epoll_.get(), std::move(listener), std::move(hooks));
   return {};
 }
 
@@ -167,8 +208,9 @@ Daemon::~Daemon() {
 
 void Daemon::run() {
   const auto& data = agent_->directory();
-  spdlog::info("{} of fabric {} serves {} cables, incarnation {:016x}", data.host_name.data(),
-               data.fabric_name.data(), data.cables, data.incarnation);
+  spdlog::info("{} of fabric {} serves {} cables, incarnation {:016x}{}", data.host_name.data(),
+               data.fabric_name.data(), data.cables, data.incarnation,
+               restarts_ == 0 ? "" : fmt::format(", restart {}", restarts_));
   while (!stop_) {
     turn();
     wait();
@@ -259,7 +301,7 @@ Answer Daemon::answer(const Client& client, const fabric::Request& request) {
     case fabric::Operation::kAttach:
       return attach(client);
     case fabric::Operation::kStatus:
-      return {.text = status_report(*host_, *agent_, controller_->status())};
+      return {.text = status_report(*host_, *agent_, controller_->status(), restarts_)};
     case fabric::Operation::kCable:
       return change_cable(*host_->silicon, host_->interrupt_fds, request);
     case fabric::Operation::kGuest:
@@ -291,6 +333,7 @@ Answer Daemon::attach(const Client& client) {
 // The order matters: nobody may deliver to the slot any more before its buffers are taken back, and
 // the slot is given out again only when everything is.
 void Daemon::process_gone(rail::SlotId slot, pid_t pid) {
+  keeper_.drop(slot);
   wire::ProcessGone gone = mark_slot_dead(*host_->memory, slot);
   gone.lid = fabric::aggregate_lid(agent_->directory().host_index);
   unreclaimed_.push_back(slot);
@@ -305,7 +348,7 @@ void Daemon::process_gone(rail::SlotId slot, pid_t pid) {
 Instant Daemon::reclaim_slots(Instant now) {
   std::erase_if(unreclaimed_, [this](rail::SlotId slot) {
     if (!pump_->reclaim(slot)) return false;
-    free_slot(*host_->memory, slot);
+    if (slot != rail::kDaemonSlot) free_slot(*host_->memory, slot);
     return true;
   });
   return unreclaimed_.empty() ? Instant::never() : now + kReclaimAgain;

@@ -17,6 +17,7 @@
 #include "tbt/status.h"
 #include "tbtd/clients.h"
 #include "tbtd/controller.h"
+#include "tbtd/keeper.h"
 #include "tbtd/rail_pump.h"
 
 namespace tbt::daemon {
@@ -32,9 +33,8 @@ struct DaemonOptions {
 
 class Daemon {
  public:
-  // Takes over the fabric's descriptors (fabric/open_host.h gives their order).
-  static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options,
-                                               std::vector<sys::UniqueFd> fds);
+  // Begins, or goes on where a daemon that was killed has stopped.
+  static Result<std::unique_ptr<Daemon>> start(const DaemonOptions& options, Inheritance all);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -45,9 +45,11 @@ class Daemon {
  private:
   Daemon() = default;
   Status bring_up();
-  Status open_loop(const DaemonOptions& options);
-  void make_agent(const DaemonOptions& options, uint64_t incarnation);
-  Status start_controller(const DaemonOptions& options, uint64_t incarnation);
+  Status open_loop(const DaemonOptions& options, sys::UniqueFd listener);
+  void make_agent(const DaemonOptions& options);
+  void adopt(std::map<rail::SlotId, KeptProcess> processes);
+  void recover();
+  Status start_controller(const DaemonOptions& options);
 
   void turn();
   void wait();
@@ -72,6 +74,12 @@ class Daemon {
   sys::UniqueFd epoll_;
   sys::UniqueFd timer_;
   sys::UniqueFd signals_;
+  KeeperLink keeper_;
+  uint32_t restarts_ = 0;
+  uint64_t incarnation_ = 0;
+  // What a daemon that was killed has left: its directory (incarnation 0: nothing), and its paths.
+  fabric::DirectoryData before_{};
+  std::vector<fabric::PathStatus> kept_paths_;
   rail::SlotId last_slot_ = 1;
   std::vector<rail::SlotId> unreclaimed_;  // of dead processes
   uint32_t rails_up_ = 0;

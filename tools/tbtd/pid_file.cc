@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "sys/process.h"
 #include "sys/unique_fd.h"
 

@@ -1,4 +1,5 @@
-// The file that says which process is a host's daemon.
+// A file that names a process so that it is not mistaken for another: its pid, and its start time
+// in clock ticks since boot.
 #pragma once
 
 #include <string>
@@ -7,7 +8,7 @@
 
 namespace tbt::daemon {
 
-// This process's pid and start time; EEXIST if there is such a file already.
+// Of this process; EEXIST if the file is there.
 Status write_pid_file(const std::string& path);
 
 }  // namespace tbt::daemon

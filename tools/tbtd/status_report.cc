@@ -201,7 +201,7 @@ json controller_of(const rail::emulated::NhiCounters& c) {
 }  // namespace
 
 std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
-                          const fabric::RouterStatus& router) {
+                          const fabric::RouterStatus& router, uint32_t restarts) {
   const fabric::DirectoryData& d = agent.directory();
   const fabric::AgentStats& s = agent.stats();
   const json report{{"ok", true},
@@ -210,6 +210,7 @@ std::string status_report(fabric::Attachment& host, const fabric::HostAgent& age
                     {"host", d.host_index},
                     {"name", d.host_name.data()},
                     {"pid", ::getpid()},
+                    {"restarts", restarts},
                     {"incarnation", fmt::format("{:016x}", d.incarnation)},
                     {"ports", ports_of(d)},
                     {"links", links_of(host, d, router)},

@@ -12,7 +12,7 @@
 namespace tbt::daemon {
 
 std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
-                          const fabric::RouterStatus& router);
+                          const fabric::RouterStatus& router, uint32_t restarts);
 
 // The same of a host that is left to a virtual machine.
 struct GuestReport {

@@ -125,6 +125,7 @@ void ConnectionManager::refuse(std::string text) {
     if (port->status().path) events_.emplace_back(PathDown{port->status().port, text});
   }
   ports_.clear();
+  drop_kept(text);
   events_.emplace_back(RouterRefused{std::move(text)});
 }
 
@@ -207,7 +208,18 @@ void ConnectionManager::router_known(Instant now) {
     ports_.push_back(std::make_unique<Port>(config_, status_, plan.shape, std::move(plan.status)));
   }
   events_.emplace_back(RouterReady{});
-  for (const auto& port : ports_) port->start(now);
+  for (const auto& port : ports_) {
+    const auto kept = std::ranges::find(config_.kept, port->status().port, &PathStatus::port);
+    port->start(now, kept == config_.kept.end() ? nullptr : &*kept);
+  }
+  drop_kept("the router has no such port");
+}
+
+void ConnectionManager::drop_kept(const std::string& why) {
+  for (const PathStatus& path : config_.kept) {
+    if (path.port >= ports_.size()) events_.emplace_back(PathDown{path.port, why});
+  }
+  config_.kept.clear();
 }
 
 void ConnectionManager::post_accesses(Instant now) {

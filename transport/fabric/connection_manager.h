@@ -44,6 +44,12 @@ struct ManagerConfig {
   wire::tb::TbtService service;
   bool thunderbolt_ip = false;  // offer the service "network", whose messages poll_message yields
   bool e2e = true;              // the rings run with end-to-end credits
+  // Of a manager that goes on for another one of the same incarnation, whose paths carry frames:
+  // those paths. They count as up from the start; each is told of as up or down once it is looked
+  // at.
+  std::vector<PathStatus> kept;
+  // Paths that it makes itself count on from here; no manager before it has come so far.
+  uint32_t generation = 0;
 };
 
 struct RouterReady {};  // the ports are known: status().ports
@@ -114,6 +120,8 @@ class ConnectionManager {
   void work(Instant now);
   void handle_message(Instant now, const wire::tb::XDomainPacket& packet);
   Port* port_of_adapter(uint8_t adapter);
+  // The paths of ports that are not there are down, too.
+  void drop_kept(const std::string& why);
   void post_accesses(Instant now);
 
   ManagerConfig config_;

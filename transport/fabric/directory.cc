@@ -95,12 +95,27 @@ uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept {
   return before | 1;
 }
 
+void recover_directory(rail::HostMemory& memory, DirectoryData& out) noexcept {
+  Directory& directory = directory_of(memory);
+  if ((directory.generation.load(std::memory_order_acquire) & 1) == 0) {
+    load_words(directory, out);
+  } else {
+    out = directory.last;
+  }
+  const auto end_name = [](std::array<char, 64>& name) { name.back() = '\0'; };
+  end_name(out.host_name);
+  end_name(out.fabric_name);
+  for (PeerEntry& peer : out.peers) end_name(peer.name);
+}
+
+// The copy is made while `data` is whole, so one of the two always is.
 void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept {
   Directory& directory = directory_of(memory);
   const uint32_t odd = directory.generation.load(std::memory_order_relaxed) | 1;
   directory.generation.store(odd, std::memory_order_relaxed);
   store_words(directory, data);
   directory.generation.store(odd + 1, std::memory_order_release);
+  directory.last = data;
   for (rail::SlotId id = 1; id < rail::kSlotsMax; id++) {
     const auto state = memory.slot(id).state.load(std::memory_order_acquire);
     if (state == rail::SlotState::kAttached) memory.wake(id);

@@ -48,6 +48,7 @@ struct PeerEntry {
   bool known = false;
   bool gone = false;  // said farewell, or came back with another incarnation (in another entry)
   uint64_t incarnation = 0;
+  std::array<uint8_t, 16> uuid{};
   std::array<char, 64> name{};
   std::array<PortEntry, wire::kPortsMax> ports{};
 };
@@ -84,6 +85,8 @@ struct Directory {
   std::atomic<uint32_t> generation;  // odd while the daemon writes
   std::atomic<uint32_t> daemon_pid;  // 0: the daemon has ended in good order
   alignas(8) DirectoryData data;
+  // The daemon's own: what `data` was before a write that was not finished.
+  alignas(8) DirectoryData last;
 };
 static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
 
@@ -99,6 +102,9 @@ uint32_t directory_generation(rail::HostMemory& memory) noexcept;
 // Copies a consistent state and returns its generation. If the daemon does not come to the end of a
 // write (it was killed in the middle), `out` stays as it is and the answer is odd.
 uint32_t read_directory(rail::HostMemory& memory, DirectoryData& out) noexcept;
+// Daemon only: what its predecessor, which may have been killed in the middle of a write, has
+// finished last. Incarnation 0: nothing.
+void recover_directory(rail::HostMemory& memory, DirectoryData& out) noexcept;
 // Daemon only: replaces the data and wakes every attached process.
 void write_directory(rail::HostMemory& memory, const DirectoryData& data) noexcept;
 

@@ -42,6 +42,31 @@ HostAgent::HostAgent(const AgentConfig& config, Instant now)
   }
 }
 
+HostAgent::HostAgent(const AgentConfig& config, const DirectoryData& before, Instant now)
+    : HostAgent(config, now) {
+  TBT_ASSERT(config.incarnation == before.incarnation);
+  directory_.peers = before.peers;
+  directory_.gone = before.gone;
+  directory_.gone_count = before.gone_count;
+  for (uint32_t k = 0; k < links_.size(); k++) resume_link(k, before.links[k], now);
+  repeat_departures(now);  // the last words of the killed daemon
+}
+
+void HostAgent::resume_link(uint32_t cable, const CableEntry& before, Instant now) {
+  CableEntry& entry = directory_.links[cable];
+  if (before.peer >= kPeersMax || directory_.peers[before.peer].gone) return;
+  const uint64_t theirs = directory_.peers[before.peer].incarnation;
+  if (before.tag != wire::session_tag(incarnation_, theirs)) return;
+  entry.peer = before.peer;
+  entry.peer_cable = before.peer_cable;
+  entry.tag = before.tag;
+  const bool stands = before.state == LinkState::kUp || before.state == LinkState::kSilent;
+  if (!stands || entry.state == LinkState::kUnplugged) return;
+  entry.state = before.state;
+  links_[cable].silent_since = now;
+  if (before.state == LinkState::kUp) links_[cable].peer_incarnation = theirs;
+}
+
 // ---- inputs
 
 void HostAgent::handle_message(Instant now, uint32_t cable, uint32_t tag,

@@ -47,6 +47,9 @@ inline constexpr Duration kRefusedInterval = Duration::from_s(1);
 // leave the ring full; often enough that the peers know within 100 ms.
 inline constexpr Duration kGoneInterval = Duration::from_ms(15);
 inline constexpr uint32_t kGoneRepeats = 6;
+// So many of the last departures of this host are said again to a peer that may have missed them:
+// by a daemon that follows a killed one, and when a peer that was silent says hello.
+inline constexpr uint64_t kGoneAgain = 16;
 
 struct AgentCable {
   uint8_t number = 0;  // the fabric's number of it
@@ -86,6 +89,9 @@ struct AgentStats {
 class HostAgent {
  public:
   HostAgent(const AgentConfig& config, Instant now);
+  // Goes on for a daemon that was killed: `before` is its directory (recover_directory), and
+  // config.incarnation is the one that stands there. The peers need not notice.
+  HostAgent(const AgentConfig& config, const DirectoryData& before, Instant now);
 
   void handle_message(Instant now, uint32_t cable, uint32_t tag,
                       std::span<const std::byte> message);
@@ -130,10 +136,12 @@ class HostAgent {
   uint8_t learn_peer(const wire::Hello& hello);
   void retire_peer(uint8_t peer);
   void join(uint32_t cable, uint8_t peer, const wire::Hello& hello);
+  void resume_link(uint32_t cable, const CableEntry& before, Instant now);
   void watch_silence(Instant now, uint32_t cable);
   bool in_session(uint32_t cable, uint32_t tag);
   void confirm(Instant now, uint32_t cable);
   void set_state(uint32_t cable, LinkState state, const char* why);
+  void repeat_departures(Instant now);
   void record_gone(const GoneEntry& entry);
 
   void send(uint32_t cable, uint32_t tag, const wire::ControlMessage& message);
@@ -146,7 +154,6 @@ class HostAgent {
   uint64_t incarnation_;
   std::array<uint8_t, 16> uuid_;
   std::vector<Link> links_;
-  std::array<std::array<uint8_t, 16>, kPeersMax> peer_uuids_{};
   std::vector<GoneNews> gone_news_;
   std::deque<ControlOutput> outputs_;
   std::deque<AgentEvent> events_;

@@ -78,7 +78,11 @@ void HostAgent::on(Instant now, uint32_t cable, uint32_t /*tag*/, const wire::He
   join(cable, peer, hello);
   // The answer goes first: what we send under the session's tag must find the peer knowing us.
   if (!hello.reply) send_hello(now, cable, /*reply=*/true);
-  if (hello.peer_incarnation == incarnation_) confirm(now, cable);
+  if (hello.peer_incarnation == incarnation_) {
+    confirm(now, cable);
+  } else {
+    repeat_departures(now);  // what we said meanwhile, it has not believed
+  }
 }
 
 void HostAgent::on(Instant now, uint32_t cable, uint32_t /*tag*/, const wire::Refuse& refuse) {
@@ -134,7 +138,7 @@ uint16_t HostAgent::refusal_of(const wire::Hello& hello) const {
   if (share_a_lid(directory_.ports, hello.ports)) return wire::kRefuseDuplicateLid;
   for (size_t i = 0; i < kPeersMax; i++) {
     const PeerEntry& peer = directory_.peers[i];
-    const bool other = peer.known && !peer.gone && peer_uuids_[i] != hello.uuid;
+    const bool other = peer.known && !peer.gone && peer.uuid != hello.uuid;
     if (other && share_a_lid(peer.ports, hello.ports)) return wire::kRefuseDuplicateLid;
   }
   return 0;
@@ -152,12 +156,12 @@ uint8_t HostAgent::find_peer(uint64_t incarnation) const {
 // retired.
 uint8_t HostAgent::learn_peer(const wire::Hello& hello) {
   if (const uint8_t found = find_peer(hello.incarnation); found != kNoPeer) {
-    return peer_uuids_[found] == hello.uuid ? found : kNoPeer;
+    return directory_.peers[found].uuid == hello.uuid ? found : kNoPeer;
   }
   uint8_t free_entry = kNoPeer;
   for (uint8_t i = 0; i < kPeersMax; i++) {
     PeerEntry& peer = directory_.peers[i];
-    if (peer.known && !peer.gone && peer_uuids_[i] == hello.uuid) retire_peer(i);
+    if (peer.known && !peer.gone && peer.uuid == hello.uuid) retire_peer(i);
     if (free_entry == kNoPeer && !peer.known) free_entry = i;
   }
   for (uint8_t i = 0; i < kPeersMax && free_entry == kNoPeer; i++) {
@@ -168,7 +172,7 @@ uint8_t HostAgent::learn_peer(const wire::Hello& hello) {
   peer = {};
   peer.known = true;
   peer.incarnation = hello.incarnation;
-  peer_uuids_[free_entry] = hello.uuid;
+  peer.uuid = hello.uuid;
   set_name(peer.name, hello.host_name);
   const size_t ports = std::min(hello.ports.size(), peer.ports.size());
   for (size_t i = 0; i < ports; i++) peer.ports[i] = entry_of(hello.ports[i]);
@@ -244,6 +248,19 @@ void HostAgent::set_state(uint32_t cable, LinkState state, const char* why) {
   changed_ = true;
   // Whoever is at the other end must be heard anew before our hello may claim to know it.
   if (lost) links_[cable].peer_incarnation = 0;
+}
+
+// Whoever has heard of them counts them as repetitions.
+void HostAgent::repeat_departures(Instant now) {
+  const uint64_t again = std::min<uint64_t>({directory_.gone_count, kGoneMax, kGoneAgain});
+  for (uint64_t i = directory_.gone_count - again; i < directory_.gone_count; i++) {
+    const GoneEntry& gone = directory_.gone[i % kGoneMax];
+    if (gone.lid != directory_.ports[0].lid) continue;
+    std::erase_if(gone_news_, [&gone](const GoneNews& news) {
+      return news.message.slot == gone.slot && news.message.first == gone.first;
+    });
+    gone_news_.push_back({{gone.slot, gone.first, gone.count, gone.lid}, kGoneRepeats, now});
+  }
 }
 
 void HostAgent::record_gone(const GoneEntry& entry) {

@@ -9,6 +9,28 @@ namespace tbt::fabric {
 
 using wire::tb::ConfigSpace;
 
+namespace {
+
+// Makes the two words of an entry lead to the target; what is not ours stays.
+void aim(const PathIngress& ingress, const PathTarget& target, uint32_t (&words)[2]) {
+  uint32_t to = with_bits(words[0], 10, 0, target.next_hop_id);
+  to = with_bits(to, 16, 11, target.egress_adapter);
+  to = with_bits(to, 24, 24, 0);  // no power management packets
+  uint32_t how = with_bits(words[1], 3, 0, kPathWeight);
+  how = with_bits(how, 10, 8, kPathPriority);
+  how = with_bits(how, 11, 11, 0);  // do not drop
+  how = with_bits(how, 23, 12, 0);  // no counter
+  how = (how | kPathEgressFlow) & ~kPathEgressShared;
+  if (ingress.lane) {
+    to = with_bits(to, 23, 17, target.credits);
+    how = (how | kPathIngressFlow) & ~kPathIngressShared;
+  }
+  words[0] = to | kPathEnable;
+  words[1] = how;
+}
+
+}  // namespace
+
 uint16_t PathEntryTask::offset() const noexcept {
   return static_cast<uint16_t>(2 * ingress_.hop_id);
 }
@@ -65,25 +87,23 @@ void PathEntryTask::take_flow_control_off() {
 
 void PathEntryTask::cleared() {
   if (!target_) return finish();
-  aim(*target_);
+  aim(ingress_, *target_, words_);
   step_ = Step::kEnable;
 }
 
-void PathEntryTask::aim(const PathTarget& target) {
-  uint32_t to = with_bits(words_[0], 10, 0, target.next_hop_id);
-  to = with_bits(to, 16, 11, target.egress_adapter);
-  to = with_bits(to, 24, 24, 0);  // no power management packets
-  uint32_t how = with_bits(words_[1], 3, 0, kPathWeight);
-  how = with_bits(how, 10, 8, kPathPriority);
-  how = with_bits(how, 11, 11, 0);  // do not drop
-  how = with_bits(how, 23, 12, 0);  // no counter
-  how = (how | kPathEgressFlow) & ~kPathEgressShared;
-  if (ingress_.lane) {
-    to = with_bits(to, 23, 17, target.credits);
-    how = (how | kPathIngressFlow) & ~kPathIngressShared;
-  }
-  words_[0] = to | kPathEnable;
-  words_[1] = how;
+ConfigAccess PathEntryCheck::access(Instant /*now*/) {
+  return config_read(ConfigSpace::kPath, ingress_.adapter,
+                     static_cast<uint16_t>(2 * ingress_.hop_id), 2);
+}
+
+void PathEntryCheck::take(Instant /*now*/, const ConfigResult& result) {
+  if (failed(result, "a path entry")) return;
+  const uint32_t found[2] = {result.word(0), result.word(1)};
+  uint32_t wanted[2] = {found[0], found[1]};
+  target_.credits = bits(found[0], 23, 17);
+  aim(ingress_, target_, wanted);
+  as_wanted_ = std::ranges::equal(found, wanted);
+  finish();
 }
 
 }  // namespace tbt::fabric

@@ -49,7 +49,6 @@ class PathEntryTask final : public ConfigTask {
   [[nodiscard]] ConfigAccess write() const;
   void cleared();
   void take_flow_control_off();
-  void aim(const PathTarget& target);
 
   PathIngress ingress_;
   std::optional<PathTarget> target_;
@@ -57,6 +56,24 @@ class PathEntryTask final : public ConfigTask {
   uint32_t words_[2] = {};
   Instant limit_ = Instant::never();
   bool stuck_ = false;
+};
+
+// Whether an entry leads where it should, and is as PathEntryTask makes them. Reads only.
+class PathEntryCheck final : public ConfigTask {
+ public:
+  PathEntryCheck(const PathIngress& ingress, const PathTarget& target)
+      : ingress_(ingress), target_(target) {}
+  // The credits are not compared: what was right for them depends on when the entry was made.
+  [[nodiscard]] bool as_wanted() const noexcept { return as_wanted_; }
+
+ protected:
+  ConfigAccess access(Instant now) override;
+  void take(Instant now, const ConfigResult& result) override;
+
+ private:
+  PathIngress ingress_;
+  PathTarget target_;
+  bool as_wanted_ = false;
 };
 
 }  // namespace tbt::fabric

@@ -31,6 +31,17 @@ void PathNegotiator::start(const wire::tb::Uuid& peer, const wire::tb::PathEpoch
   failure_.clear();
 }
 
+void PathNegotiator::resume(Instant now, const wire::tb::Uuid& peer,
+                            const wire::tb::PathOffer& mine, const wire::tb::PathOffer& theirs,
+                            uint16_t out_hop_id_max) {
+  start(peer, mine.epoch, out_hop_id_max);
+  mine_ = mine;
+  agreed_ = theirs;
+  peer_epoch_ = theirs.epoch;
+  state_ = AgreementState::kConfirming;
+  ask_at(now);
+}
+
 void PathNegotiator::stop() {
   state_ = AgreementState::kIdle;
   mine_.reset();
@@ -120,7 +131,7 @@ void PathNegotiator::handle_unreadable(const wire::tb::XDomainPacket& packet, XD
   if (error != XDomainError::kUnknownVersion) return;
   if (!packet.response) {
     reply(header.source, PathRefusal{wire::tb::kPathUnknownVersion}, packet.sequence);
-  } else if (state_ == AgreementState::kAsking && header.source == peer_) {
+  } else if (asking() && header.source == peer_) {
     refused("the peer speaks another version of path agreement");
   }
 }
@@ -152,11 +163,25 @@ void PathNegotiator::on(Instant now, const PathRequest& request, uint8_t sequenc
   ask_at(now);
 }
 
+// Whatever else it says of its end now, it is another end than the one that our frames go to.
+void PathNegotiator::confirm(const wire::tb::PathOffer& theirs) {
+  peer_epoch_ = theirs.epoch;
+  if (*agreed_ != theirs) {
+    // Its end may stand, if it is our memory that is wrong: then it has to be made anew as well.
+    if (agreed_->epoch == theirs.epoch) ++epoch_.generation;
+    return void_agreement("the peer has begun anew");
+  }
+  outstanding_ = false;
+  attempts_ = 0;
+  state_ = AgreementState::kAgreed;
+}
+
 void PathNegotiator::on(Instant /*now*/, const PathResponse& response, uint8_t /*sequence*/) {
-  if (state_ != AgreementState::kAsking || response.answered != mine_->epoch) {
+  if (!asking() || response.answered != mine_->epoch) {
     ++stats_.ignored;
     return;
   }
+  if (state_ == AgreementState::kConfirming) return confirm(response.offer);
   if (response.offer.hop_id > out_hop_id_max_) {
     refused("the peer takes frames by HopID " + std::to_string(response.offer.hop_id) +
             ", beyond this port's " + std::to_string(out_hop_id_max_));
@@ -170,11 +195,15 @@ void PathNegotiator::on(Instant /*now*/, const PathResponse& response, uint8_t /
 }
 
 void PathNegotiator::on(Instant now, const PathRefusal& refusal, uint8_t /*sequence*/) {
-  if (state_ != AgreementState::kAsking || !outstanding_) {
+  if (!asking() || !outstanding_) {
     ++stats_.ignored;
     return;
   }
   ++stats_.refusals;
+  if (state_ == AgreementState::kConfirming) {
+    // It has no end any more that our frames could go to, or is another host.
+    return void_agreement("the peer has begun anew");
+  }
   // A wrong host finds out who is there by its own discovery.
   if (refusal.code == wire::tb::kPathNotReady || refusal.code == wire::tb::kPathWrongHost) {
     ask_at(now + patience());
@@ -208,7 +237,7 @@ void PathNegotiator::reply(const wire::tb::Uuid& to, const T& content, uint8_t s
 }
 
 void PathNegotiator::handle_timeout(Instant now) {
-  if (state_ != AgreementState::kAsking || !outstanding_ || now < due_) return;
+  if (!asking() || !outstanding_ || now < due_) return;
   ++stats_.timeouts;
   ask_at(now);
 }
@@ -231,7 +260,7 @@ bool PathNegotiator::poll_transmit(Instant now, wire::tb::XDomainPacket& out) {
                                       {.route = route_, .sequence = sequence});
     return true;
   }
-  if (state_ != AgreementState::kAsking || outstanding_ || now < due_) return false;
+  if (!asking() || outstanding_ || now < due_) return false;
   const auto sequence = static_cast<uint8_t>(attempts_++ % 4);
   outstanding_ = true;
   due_ = now + patience();
@@ -241,7 +270,7 @@ bool PathNegotiator::poll_transmit(Instant now, wire::tb::XDomainPacket& out) {
 }
 
 Instant PathNegotiator::poll_timeout() const {
-  Instant next = state_ == AgreementState::kAsking ? due_ : Instant::never();
+  Instant next = asking() ? due_ : Instant::never();
   if (withdrawal_) next = std::min(next, withdrawal_->due);
   return next;
 }
@@ -256,6 +285,8 @@ const char* agreement_state_name(AgreementState state) noexcept {
       return "asking";
     case AgreementState::kAgreed:
       return "agreed";
+    case AgreementState::kConfirming:
+      return "confirming";
     case AgreementState::kWithdrawn:
       return "withdrawn";
     case AgreementState::kRefused:

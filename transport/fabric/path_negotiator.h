@@ -5,14 +5,20 @@
 //   idle --start--> preparing --offer--> asking --answer--> agreed
 //                       ^                  |                   |
 //                       '------ peer has begun anew -----------+---- withdrawn
+//                                                              |
+//   idle --resume--> confirming -- the same answer -------------'
 //
 // Who has made an offer asks; who has none yet answers "not ready" and will ask himself. So the
 // peer's receive path is always open before we send into it. A peer that comes with another epoch
 // has lost its end: what was agreed is void, and both ends are made anew. We keep our own epoch
 // then, or each would follow the other for ever.
 //
-// Inputs:  start, stop, offer, withdraw, handle_packet, handle_timeout. They never call out.
-// Outputs: poll_transmit, poll_timeout, and the getters; ask until empty after each input.
+// Who goes on for a daemon that was killed resumes what that one had agreed on. It stands at once,
+// and the peer, to whom our request is one that it has answered before, is asked whether it still
+// does.
+//
+// Inputs:  start, resume, stop, offer, withdraw, handle_packet, handle_timeout. They never call
+// out. Outputs: poll_transmit, poll_timeout, and the getters; ask until empty after each input.
 #pragma once
 
 #include <cstdint>
@@ -38,8 +44,9 @@ enum class AgreementState : uint8_t {
   kPreparing,  // there is a peer; an offer is to be made
   kAsking,
   kAgreed,
-  kWithdrawn,  // by the peer: nothing until it asks
-  kRefused,    // for good, or until it asks; failure() says why
+  kConfirming,  // agreed by a predecessor of ours; whether it still stands is being asked
+  kWithdrawn,   // by the peer: nothing until it asks
+  kRefused,     // for good, or until it asks; failure() says why
 };
 
 struct NegotiatorStats {
@@ -57,6 +64,10 @@ class PathNegotiator {
 
   // The peer has our service; frames can leave by HopIDs up to `out_hop_id_max`. `mine` is new.
   void start(const wire::tb::Uuid& peer, const wire::tb::PathEpoch& mine, uint16_t out_hop_id_max);
+  // Frames are taken and sent, as it was agreed on with `peer`: `mine` is what we had offered, with
+  // its epoch, `theirs` what the peer had.
+  void resume(Instant now, const wire::tb::Uuid& peer, const wire::tb::PathOffer& mine,
+              const wire::tb::PathOffer& theirs, uint16_t out_hop_id_max);
   // The cable is out, or the peer has no service (any more).
   void stop();
   // Frames are taken now. Only while preparing() is true. The epoch in it is not looked at.
@@ -75,6 +86,8 @@ class PathNegotiator {
   [[nodiscard]] bool withdrawing() const noexcept { return withdrawal_.has_value(); }
   // Whether our end may stay open: an offer stands.
   [[nodiscard]] bool offering() const noexcept { return mine_.has_value(); }
+  // Ours, since start() or resume().
+  [[nodiscard]] const wire::tb::PathEpoch& epoch() const noexcept { return epoch_; }
   // The peer's, while agreed.
   [[nodiscard]] const std::optional<wire::tb::PathOffer>& agreed() const noexcept {
     return agreed_;
@@ -105,7 +118,11 @@ class PathNegotiator {
   void reply(const wire::tb::Uuid& to, const T& content, uint8_t sequence);
   void void_agreement(const char* why);
   void refused(std::string why);
+  void confirm(const wire::tb::PathOffer& theirs);
   void ask_at(Instant time);
+  [[nodiscard]] bool asking() const noexcept {
+    return state_ == AgreementState::kAsking || state_ == AgreementState::kConfirming;
+  }
   [[nodiscard]] Duration patience() const noexcept;
 
   wire::tb::Uuid self_;

@@ -26,7 +26,8 @@ Port::Port(const ManagerConfig& config, const RouterStatus& router, const PortSh
       shape_(shape),
       status_(std::move(status)),
       xdomain_(router.uuid, route()),
-      negotiator_(router.uuid, route()) {}
+      negotiator_(router.uuid, route()),
+      generation_(config.generation) {}
 
 std::vector<uint32_t> Port::property_block() const {
   wire::tb::HostProperties host;
@@ -54,14 +55,17 @@ std::vector<uint32_t> Port::property_block() const {
   return block;
 }
 
-void Port::start(Instant now) {
+void Port::start(Instant now, const PathStatus* kept) {
   xdomain_.set_properties(now, property_block());
+  if (kept != nullptr) {
+    if (can_resume(*kept)) return resume(now, *kept);
+    events_.emplace_back(PathDown{status_.port, "what the last daemon has left is of no use"});
+  }
   // Whoever was here before us may have left paths open.
   if (ring() <= router_.nhi_hop_id_max) {
     add(Work::kClearEntry, std::make_unique<PathEntryTask>(transmit_entry(), std::nullopt));
   }
-  add(Work::kSweep,
-      std::make_unique<PathSweep>(shape_.lane0, wire::tb::kPathHopIdMin, status_.max_in_hop_id));
+  sweep();
   add(Work::kLink, std::make_unique<LinkTask>(shape_));
 }
 
@@ -265,7 +269,10 @@ void Port::path_up() {
                             .peer_ring_entries = theirs.ring_entries,
                             .peer_max_frame = status_.peer->tbt.max_frame,
                             .peer_settings = status_.peer->tbt.settings,
-                            .features = theirs.features & features};
+                            .features = theirs.features & features,
+                            .generation = negotiator_.epoch().generation,
+                            .peer_generation = theirs.epoch.generation,
+                            .peer_features = theirs.features};
   events_.emplace_back(PathUp{*status_.path});
 }
 

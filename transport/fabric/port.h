@@ -8,6 +8,9 @@
 //   receive entry is open   while the negotiator has made an offer, or is to make one
 //   transmit entry is open  while the negotiator has agreed
 //
+// A port that goes on for a daemon that was killed begins with its path as it was left: up. If the
+// link, the two entries or the peer say otherwise, it goes down and comes up in the ordinary way.
+//
 // Internal to the connection manager, which carries accesses, packets and events.
 #pragma once
 
@@ -36,7 +39,8 @@ class Port {
   Port(const ManagerConfig& config, const RouterStatus& router, const PortShape& shape,
        PortStatus status);
 
-  void start(Instant now);
+  // `kept`: the path that the last daemon has left.
+  void start(Instant now, const PathStatus* kept);
   void shutdown(Instant now);
   void handle_hot_plug(Instant now, bool unplug);
   // The router says something about the link.
@@ -69,6 +73,8 @@ class Port {
     kProbe,
     kBond,
     kClStates,
+    kCheckReceive,
+    kCheckTransmit,
     kClearEntry,  // of somebody who was here before
     kOpenReceive,
     kOpenTransmit,
@@ -98,14 +104,22 @@ class Port {
   void path_down(const std::string& why);
   void trouble(std::string what);
 
+  // port_resume.cc: going on for another daemon
+  [[nodiscard]] bool can_resume(const PathStatus& kept) const;
+  void resume(Instant now, const PathStatus& kept);
+  void checked(const PathEntryCheck& check, bool last);
+
   // port_work.cc: accesses to the router
   void plan();
   void add(Work work, std::unique_ptr<ConfigTask> task);
   void finished(Instant now, Job job);
+  void sweep();
   void swept(const PathSweep& sweep);
   void opened_receive(Instant now, const ConfigTask& task);
   void opened_transmit(Instant now, const ConfigTask& task);
   void closed_entry(const ConfigTask& task, const char* which);
+  [[nodiscard]] wire::tb::PathOffer my_offer() const;
+  [[nodiscard]] PathTarget receive_target() const;
   [[nodiscard]] PathIngress receive_entry() const;
   [[nodiscard]] PathIngress transmit_entry() const;
   [[nodiscard]] uint16_t ring() const { return static_cast<uint16_t>(status_.port + 1); }

@@ -13,6 +13,21 @@ PathIngress Port::receive_entry() const {
   return {.adapter = shape_.lane0, .hop_id = wire::tb::kPathHopIdMin, .lane = true};
 }
 
+PathTarget Port::receive_target() const {
+  return {.egress_adapter = router_.nhi_adapter,
+          .next_hop_id = ring(),
+          .credits = status_.receive_credits};
+}
+
+wire::tb::PathOffer Port::my_offer() const {
+  wire::tb::PathOffer mine;
+  mine.rail = static_cast<uint8_t>(status_.port);
+  mine.hop_id = receive_entry().hop_id;
+  mine.ring_entries = config_.ring_entries;
+  mine.features = config_.e2e ? uint32_t{wire::tb::kPathFeatureE2e} : 0;
+  return mine;
+}
+
 void Port::add(Work work, std::unique_ptr<ConfigTask> task) {
   jobs_.push_back({work, std::move(task)});
 }
@@ -29,11 +44,8 @@ void Port::plan() {
   } else if (std::exchange(relink_, false)) {
     add(Work::kLink, std::make_unique<LinkTask>(shape_));
   } else if (!receive_open_ && negotiator_.preparing()) {
-    const PathTarget target{.egress_adapter = router_.nhi_adapter,
-                            .next_hop_id = ring(),
-                            .credits = status_.receive_credits};
     add(Work::kClStates, std::make_unique<ClStatesTask>(shape_));
-    add(Work::kOpenReceive, std::make_unique<PathEntryTask>(receive_entry(), target));
+    add(Work::kOpenReceive, std::make_unique<PathEntryTask>(receive_entry(), receive_target()));
   } else if (receive_open_ && !transmit_open_ && agreed) {
     const PathTarget target{.egress_adapter = shape_.lane0,
                             .next_hop_id = negotiator_.agreed()->hop_id};
@@ -83,6 +95,10 @@ void Port::finished(Instant now, Job job) {
       return;
     case Work::kClStates:
       return;
+    case Work::kCheckReceive:
+      return checked(static_cast<const PathEntryCheck&>(task), false);
+    case Work::kCheckTransmit:
+      return checked(static_cast<const PathEntryCheck&>(task), true);
     case Work::kClearEntry:
       return closed_entry(task, "an entry of somebody before us");
     case Work::kOpenReceive:
@@ -96,6 +112,11 @@ void Port::finished(Instant now, Job job) {
       receive_open_ = false;
       return closed_entry(task, "the receive path");
   }
+}
+
+void Port::sweep() {
+  add(Work::kSweep,
+      std::make_unique<PathSweep>(shape_.lane0, wire::tb::kPathHopIdMin, status_.max_in_hop_id));
 }
 
 void Port::swept(const PathSweep& sweep) {
@@ -115,12 +136,7 @@ void Port::opened_receive(Instant now, const ConfigTask& task) {
   receive_open_ = true;
   // Otherwise it has come to nothing in the meantime, and plan() closes it.
   if (!negotiator_.preparing()) return;
-  wire::tb::PathOffer mine;
-  mine.rail = static_cast<uint8_t>(status_.port);
-  mine.hop_id = receive_entry().hop_id;
-  mine.ring_entries = config_.ring_entries;
-  mine.features = config_.e2e ? uint32_t{wire::tb::kPathFeatureE2e} : 0;
-  negotiator_.offer(now, mine);
+  negotiator_.offer(now, my_offer());
 }
 
 void Port::opened_transmit(Instant now, const ConfigTask& task) {

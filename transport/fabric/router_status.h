@@ -59,6 +59,9 @@ struct PathStatus {
   uint32_t peer_max_frame = 0;     // bytes
   uint32_t peer_settings = 0;      // wire::tb::TbtServiceSettings
   uint32_t features = 0;           // wire::tb::PathFeature that both ends have
+  // The rest of the agreement, for a daemon that goes on with it.
+  uint32_t generation = 0, peer_generation = 0;  // of the ends' epochs
+  uint32_t peer_features = 0;
 };
 
 struct PortStatus {

@@ -83,17 +83,34 @@ Status ControlRing::start() noexcept {
   return {};
 }
 
+Status ControlRing::take_over() noexcept {
+  TBT_ASSERT(!running_);
+  if (device_.read32(kRegCapabilities) == kDeviceGone)
+    return Status(ENODEV, "the controller is gone");
+  // The transmit ring's descriptors are the first of what was mapped.
+  const uint64_t low = device_.read32(tx_ring_register(0, 0));
+  disable(low | uint64_t{device_.read32(tx_ring_register(0, 4))} << 32);
+  return start();
+}
+
 void ControlRing::stop() noexcept {
   if (!running_) return;
   running_ = false;
   interrupt_.disable();
+  disable(iova_);
+}
+
+// The address goes last, so that whoever takes over from somebody who died in here still finds it.
+void ControlRing::disable(uint64_t iova) noexcept {
   for (const bool tx : {true, false}) {
     device_.write32(tx ? tx_options_register(0) : rx_options_register(0), 0);
+  }
+  (void)device_.dma_unmap(iova, kControlBytes);
+  for (const bool tx : {true, false}) {
     for (const uint32_t field : {0u, 4u, kRingIndex, kRingSize}) {
       device_.write32(tx ? tx_ring_register(0, field) : rx_ring_register(0, field), 0);
     }
   }
-  (void)device_.dma_unmap(iova_, kControlBytes);
 }
 
 void ControlRing::post(uint32_t index) noexcept {

@@ -30,6 +30,9 @@ class ControlRing {
 
   // ENODEV: the controller is gone. EBUSY: ring 0 is in use.
   Status start() noexcept;
+  // The same for an owner that follows a dead one, whose ring is still enabled: it is stopped
+  // first. Packets that are in it are lost.
+  Status take_over() noexcept;
   void stop() noexcept;
 
   // False: the ring is full; what is in it goes out without help, so try again a little later.
@@ -49,6 +52,7 @@ class ControlRing {
   struct Ring;
   [[nodiscard]] Ring ring(bool tx) const noexcept;
   void post(uint32_t index) noexcept;
+  void disable(uint64_t iova) noexcept;
 
   HostMemory& memory_;
   PciDevice& device_;
