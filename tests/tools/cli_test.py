@@ -190,6 +190,21 @@ class Life(Fabric):
             self.assertNotIn("carries no frames", log)
             self.assertEqual(log.count("carries frames"), 1 + host)
 
+    def test_a_cable_that_changes_while_the_daemon_is_away_is_noticed(self):
+        self.good("fabric", "up")
+        keeper = pid_of(self.file("host1.keeper"))
+        for changes, outcome in ((["unplug"], "unplugged"), (["plug"], "up"), (["unplug", "plug"], "up")):
+            pid = self.status()[1]["pid"]
+            os.kill(keeper, signal.SIGSTOP)
+            os.kill(pid, signal.SIGKILL)
+            for change in changes:
+                self.good("cable", change, 0)
+                time.sleep(0.2)
+            os.kill(keeper, signal.SIGCONT)
+            self.assertTrue(wait_until(lambda: self.status()[1].get("pid", pid) != pid))
+            self.assertTrue(wait_until(lambda: self.link(0) == self.link(1) == outcome), changes)
+        self.assertIn("carries no frames: the peer has begun anew", self.file("host1.log").read_text())
+
     def test_a_killed_keeper_is_missed_only_when_the_daemon_is_killed_as_well(self):
         self.good("fabric", "up")
         os.kill(pid_of(self.file("host1.keeper")), signal.SIGKILL)
