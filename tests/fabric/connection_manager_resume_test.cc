@@ -211,6 +211,34 @@ TEST(ManagerResume, APeerThatHasLeftMeanwhileTakesThePathDown) {
   EXPECT_EQ(world.count<PathDown>(0), 1u);
 }
 
+// The peer's announcement of it was lost with the daemon. Told once, whichever is seen first: that
+// the path is as it was, or the new terms.
+TEST(ManagerResume, OtherTermsOfThePeerAreSeen) {
+  for (const bool entries_late : {false, true}) {
+    Scene world;
+    world.bring_up();
+    world.kill(0);
+    uint32_t& known = world.kept[0][0].peer_max_frame;
+    const uint32_t now = std::exchange(known, known / 2);
+    bool held = !entries_late;
+    world.intercept = [&](uint32_t, const ControlPacket& packet) -> std::optional<ControlPacket> {
+      const auto* read = std::get_if<ReadRequest>(&packet);
+      const bool entry = read != nullptr && read->address.space == ConfigSpace::kPath &&
+                         read->address.offset == 2 * 8;
+      if (!entry || std::exchange(held, true)) return std::nullopt;
+      return Reset{.route = {}, .from_router = true};  // says nothing; the request is repeated
+    };
+    world.resume(0);
+    world.run(Duration::from_s(2));
+    EXPECT_TRUE(world.up());
+    EXPECT_EQ(world.count<PathDown>(0), 1u);
+    EXPECT_EQ(world.count<PathUp>(0), entries_late ? 1u : 2u);
+    EXPECT_EQ(world.last_down(0), "the peer's service has changed");
+    EXPECT_EQ(world.port(0).path->peer_max_frame, now);
+    EXPECT_EQ(world.entries(0), 2u);
+  }
+}
+
 TEST(ManagerResume, EntriesThatAreNotAsTheyWereLeftAreMadeAnew) {
   for (const bool transmit : {false, true}) {
     Scene world;

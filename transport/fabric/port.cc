@@ -279,6 +279,7 @@ void Port::path_up() {
 void Port::path_down(const std::string& why) {
   if (!status_.path) return;
   status_.path.reset();
+  untold_ = false;
   events_.emplace_back(PathDown{status_.port, why});
 }
 

@@ -143,6 +143,7 @@ class Port {
   uint32_t looks_ = 0;    // at a link that is to have two lanes
   Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
+  bool untold_ = false;  // the path is one that was kept, and of which nothing was said yet
   std::deque<Job> jobs_;
   uint32_t ticket_ = 0;  // of the access that is outstanding; 0: none
   std::deque<ManagerEvent> events_;

@@ -1,5 +1,7 @@
 // The part of a port that goes on for a daemon that was killed. Frames go on by its path meanwhile,
 // so nothing is written to the router as long as all is as it was left.
+#include <utility>
+
 #include "fabric/port.h"
 
 namespace tbt::fabric {
@@ -21,6 +23,7 @@ void Port::resume(Instant now, const PathStatus& kept) {
   status_.peer = std::move(peer);
   status_.path = kept;
   receive_open_ = transmit_open_ = true;
+  untold_ = true;
   link_up_ = true;
   wire::tb::PathOffer mine = my_offer();
   mine.epoch = {config_.incarnation, kept.generation};
@@ -41,7 +44,7 @@ void Port::resume(Instant now, const PathStatus& kept) {
 void Port::checked(const PathEntryCheck& check, bool last) {
   if (!status_.path) return;
   if (check.as_wanted()) {
-    if (last) events_.emplace_back(PathUp{*status_.path});
+    if (last && std::exchange(untold_, false)) events_.emplace_back(PathUp{*status_.path});
     return;
   }
   // From here on as if the link had just come up.
