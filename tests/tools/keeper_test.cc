@@ -106,6 +106,25 @@ TEST_F(KeeperTest, WhoIsKilledAgainAndAgainIsGivenUp) {
   EXPECT_EQ(board_->starts, static_cast<uint32_t>(kKeeperQuickDeaths));
 }
 
+// What it goes on with is still there.
+TEST_F(KeeperTest, WhoIsKilledWhileItGoesOnForAnotherIsReplaced) {
+  const auto daemon = [](Inheritance all) {
+    if (all.restarts == 0) all.keeper.ready();
+    return all.restarts < 3 ? be_killed() : 0;
+  };
+  EXPECT_EQ(run(daemon), 0);
+  EXPECT_EQ(board_->starts, 4u);
+}
+
+TEST_F(KeeperTest, WhoIsNeverReadyAgainIsGivenUp) {
+  EXPECT_EQ(run([](Inheritance all) {
+              if (all.restarts == 0) all.keeper.ready();
+              return be_killed();
+            }),
+            1);
+  EXPECT_EQ(board_->starts, static_cast<uint32_t>(kKeeperQuickDeaths));
+}
+
 TEST_F(KeeperTest, ASignalToEndIsPassedOnAndNobodyFollows) {
   const auto daemon = [](Inheritance all) {
     all.keeper.ready();

@@ -70,8 +70,8 @@ int Keeper::run() {
     if (WIFEXITED(status)) return WEXITSTATUS(status);
     spdlog::error("the daemon was killed by signal {} ({})", WTERMSIG(status),
                   ::sigabbrev_np(WTERMSIG(status)));
-    if (stopping_ || !ready_) return 1;
-    const bool soon = sys::monotonic_now() - begin < kKeeperQuick;
+    if (stopping_ || (!ready_ && restarts_ == 0)) return 1;
+    const bool soon = !ready_ || sys::monotonic_now() - begin < kKeeperQuick;
     quick = soon ? quick + 1 : 0;
     if (quick == kKeeperQuickDeaths) {
       spdlog::error("it was killed {} times in a row soon after its start: no other follows",

@@ -6,9 +6,10 @@
 //   tbt fabric up --exec--> keeper --fork--> daemon, again each time one is killed by a signal
 //                             ^-- ready; keep SLOT + descriptors; drop SLOT --'   (KeeperLink)
 //
-// A daemon that ends by itself ends the keeper with its exit code; one that is killed before it was
-// ready, or kKeeperQuickDeaths times within kKeeperQuick of its start, is not replaced. SIGTERM and
-// SIGINT are passed on, and then nobody is replaced.
+// A daemon that ends by itself ends the keeper with its exit code. The first one is not replaced if
+// it is killed before it was ready, and none after kKeeperQuickDeaths in a row that came before
+// that or within kKeeperQuick of the start. SIGTERM and SIGINT are passed on, and then nobody is
+// replaced.
 #pragma once
 
 #include <sys/types.h>
