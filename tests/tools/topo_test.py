@@ -116,7 +116,8 @@ class Running(Fabric):
         self.good("cable", "unplug", "0")
         self.assertTrue(wait_until(lambda: self.topo()["hosts"][0]["ports"][0]["says"] == "unplugged"))
         self.assertIn("unplugged", self.good("topo"))
-        os.kill(pid_of(self.file("host2.pid")), signal.SIGKILL)
+        for name in ("host2.keeper", "host2.pid"):  # the keeper would start another
+            os.kill(pid_of(self.file(name)), signal.SIGKILL)
         self.assertTrue(wait_until(lambda: "silent" in self.topo()["hosts"][2]))
         self.assertIn("host 2  host2  silent: ", self.good("topo"))
         self.assertIn("silent", self.good("topo", "--format", "dot"))
