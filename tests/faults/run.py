@@ -301,7 +301,7 @@ def away(pair, count):
         expect(pair.near.lines.empty(), "the connection ended while the daemon was away")
         begin = time.monotonic_ns()
         os.kill(keeper, signal.SIGCONT)
-        _, last, status, vendor = pair.near.expect("failed")
+        _, last, status, vendor, _ = pair.near.expect("failed")
         expect_cause(status, vendor, 0x106)
         yield milliseconds(begin, last)
         pair.near.ask("destroy", "destroyed")
