@@ -142,7 +142,7 @@ void Clients::serve(uint64_t id) {
       client.process = std::move(process).value();
       watch(epoll_, client.process.get(), process_tag(id));
     }
-    hooks_.attached(client);
+    if (hooks_.attached) hooks_.attached(client);
   }
   if (!reply(client, answer) || answer.close) drop(id);
 }

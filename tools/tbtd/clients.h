@@ -38,7 +38,7 @@ class Clients {
  public:
   struct Hooks {
     std::function<Answer(const Client&, const fabric::Request&)> answer;
-    std::function<void(const Client&)> attached;    // before it hears of it
+    std::function<void(const Client&)> attached;    // before it hears of it; may be empty
     std::function<void(rail::SlotId, pid_t)> gone;  // an attached process
   };
 
