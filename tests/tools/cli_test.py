@@ -231,6 +231,22 @@ class Life(Fabric):
         self.assertLess(switches() - before, 100)  # 16 heartbeats and answers
 
 
+class Guests(Fabric):
+    def test_the_controller_of_a_virtual_machine_is_served(self):
+        self.good("fabric", "up", "--guest", 1)
+        path = self.runtime.parent / "controller.sock"
+        with subprocess.Popen([BIN / "tbt", "fabric", "serve", "--host", "1", "--socket", path], env=self.env,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as serve:
+            try:
+                self.assertTrue(wait_until(lambda: path.exists() or serve.poll() is not None))
+                self.assertIsNone(serve.poll())
+                self.assertIn("virtual machine, served by", self.good("fabric", "status"))
+            finally:
+                serve.terminate()
+                _, errors = serve.communicate(timeout=TIMEOUT_S)
+        self.assertEqual(serve.returncode, 0, errors)
+
+
 class Cables(Fabric):
     def test_pulling_and_plugging(self):
         self.good("fabric", "up")
