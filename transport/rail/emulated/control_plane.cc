@@ -148,8 +148,15 @@ void ControlPlane::transmit(uint32_t host) noexcept {
 }
 
 void ControlPlane::receive(uint32_t host) noexcept {
+  // Applications come by here as well, on their sweeps: the lock is not for them unless there is
+  // something. The queue is read after the doorbell was stored, and whoever fills it does it the
+  // other way round.
   const NhiSilicon& nhi = fabric_.nhis[host];
-  if (!is_enabled(nhi.rx[0]) && !is_enabled(nhi.tx[0])) return;
+  const bool sent = is_enabled(nhi.tx[0]) && nhi.tx[0].index.load(std::memory_order_seq_cst) !=
+                                                 nhi.tx[0].own_half.load(std::memory_order_seq_cst);
+  const bool waits = is_enabled(nhi.rx[0]) && nhi.to_ring0.in.load(std::memory_order_seq_cst) !=
+                                                  nhi.to_ring0.out.load(std::memory_order_seq_cst);
+  if (!sent && !waits) return;
   const Turn turn(*this);
   take_sent(host);
 }
@@ -310,12 +317,12 @@ void ControlPlane::stop_ring(uint32_t host, uint32_t hop, bool tx) noexcept {
   DmaEngine* const engine = tx ? engines_.flow(host, hop) : engines_.feeder(regs);
   if (engine != nullptr) tx ? engine->reset_tx() : engine->reset_rx();
   regs.own_half.store(0, std::memory_order_relaxed);
-  if (hop == 0 && !tx) fabric_.nhis[host].to_ring0.out = fabric_.nhis[host].to_ring0.in;
+  if (hop == 0 && !tx) fabric_.nhis[host].to_ring0.out = fabric_.nhis[host].to_ring0.in.load();
 }
 
 void ControlPlane::reset_router(uint32_t host) noexcept {
   const Turn turn(*this);
-  fabric_.nhis[host].to_ring0.out = fabric_.nhis[host].to_ring0.in;
+  fabric_.nhis[host].to_ring0.out = fabric_.nhis[host].to_ring0.in.load();
   RouterOutput output;
   router(host).reset(output);
   carry(host, output);
@@ -333,7 +340,7 @@ void ControlPlane::cable_changed(uint32_t cable) noexcept {
     for (uint32_t hop = 1; hop < fabric_.hop_count; ++hop) {
       DmaEngine& engine = *engines_.flow(h, hop);
       const Route route = engine.route();
-      if (route.state != Route::State::kNone && route.cable == cable) engine.run_thoroughly();
+      if (route.state != Route::State::kNone && route.cable == cable) engine.run_bounded();
     }
   }
 }
@@ -389,7 +396,7 @@ void ControlPlane::change_route(uint32_t host, uint32_t hop, Route next, bool op
     fabric_.resolved = 0;  // whoever comes next tries again
     return;
   }
-  engine.run_thoroughly();
+  engine.run_bounded();
 }
 
 }  // namespace tbt::rail::emulated

@@ -110,7 +110,7 @@ void DmaEngine::find_way(Pass& pass) const noexcept {
   if (way.state == Route::State::kOpen) pass.to = {hosts_ + way.host, way.hop};
 }
 
-void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
+void DmaEngine::run_at(int64_t now_ns, Care care, uint32_t budget) noexcept {
   Stop stop;
   Pass pass;
   int blind = 0;
@@ -118,7 +118,9 @@ void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
     if (!enter(care)) return;
     pass = {};
     pass.now_ns = now_ns;
+    pass.budget = budget;
     stop = progress(pass);
+    budget = pass.budget;
     flow_.lock.unlock();
     if (pass.rx_interrupt) raise_interrupt(*pass.to.host, fabric_.hop_count + pass.to.hop);
     if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
@@ -126,7 +128,7 @@ void DmaEngine::run_at(int64_t now_ns, Care care) noexcept {
     // never will.
     const bool no_ring = stop == Stop::kStalled && pass.rx.descriptors == nullptr;
     if (no_ring && ++blind > kBlindMax) return;
-  } while (more_work(pass, stop));
+  } while (budget != 0 && more_work(pass, stop));
   poke_guests(pass);
 }
 
@@ -180,7 +182,7 @@ bool DmaEngine::more_work(const Pass& pass, Stop stop) const noexcept {
 DmaEngine::Stop DmaEngine::pass_directly(Pass& pass) noexcept {
   if (pass.tx.descriptors == nullptr) return Stop::kOff;
   Indices at = indices();
-  while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+  while (next_sent(pass, at)) {
     Frame frame;
     const uint16_t sent = at.tx;
     Indices after = at;
@@ -237,7 +239,7 @@ DmaEngine::Stop DmaEngine::take_in(Pass& pass) noexcept {
   if (pass.tx.descriptors == nullptr) return Stop::kOff;
   const CableParams current = load_params(*pass.cable);
   Indices at = indices();
-  while (tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+  while (next_sent(pass, at)) {
     if (static_cast<uint16_t>(at.queue_in - at.queue_out) + 2 > kQueueSlots)
       return Stop::kCableFull;
     Frame frame;
@@ -326,8 +328,7 @@ DmaEngine::Stop DmaEngine::lose_everything(Pass& pass) noexcept {
   uint64_t lost = static_cast<uint16_t>(at.queue_in - at.queue_out);
   at.queue_out = at.queue_in;
   commit(at);
-  while (pass.tx.descriptors != nullptr &&
-         tx_regs().index.load(std::memory_order_acquire) != at.tx) {
+  while (pass.tx.descriptors != nullptr && next_sent(pass, at)) {
     const uint16_t sent = at.tx;
     at.tx = next_of(at.tx, pass.tx.size);
     commit(at);

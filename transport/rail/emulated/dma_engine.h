@@ -79,6 +79,9 @@ class DmaEngine {
 
   // Moves what can move now.
   void run() noexcept { run_at(kNoTime, Care::kUsual); }
+  // The same for whoever must not become the engine of a busy sender: after so many frames it
+  // leaves, and the sender's next doorbell, or a sweep, goes on.
+  void run_bounded() noexcept { run_at(kNoTime, Care::kThorough, kBoundedFrames); }
   // The same, after a death: takes the engine from a dead runner at once.
   void run_thoroughly() noexcept { run_at(kNoTime, Care::kThorough); }
   // The receiver posted buffers: goes on if frames wait for them.
@@ -89,7 +92,7 @@ class DmaEngine {
   int64_t advance(int64_t now_ns) noexcept;
   // For a watchdog: goes on with whatever was left lying, by a dead runner or for another reason.
   void sweep() noexcept {
-    if (!is_idle()) run_thoroughly();
+    if (!is_idle()) run_bounded();
   }
 
   // Whether its transmit ring is on, or was and left something lying.
@@ -116,6 +119,7 @@ class DmaEngine {
 
  private:
   static constexpr int64_t kNoTime = INT64_MIN;  // ask the clock if it is needed
+  static constexpr uint32_t kBoundedFrames = 1024;
   enum class Care { kUsual, kThorough };
   enum class Stop { kIdle, kStalled, kCableFull, kOff };
   enum class Room { kReady, kWait, kLost };
@@ -131,6 +135,7 @@ class DmaEngine {
   };
   struct Pass {  // one holding of the lock
     int64_t now_ns = kNoTime;
+    uint32_t budget = UINT32_MAX;   // frames that may leave the transmit ring
     CableSilicon* cable = nullptr;  // nullptr: the ring has no path
     DirectionSilicon* direction = nullptr;
     End to;  // host == nullptr: the path is not open at the other end
@@ -160,7 +165,13 @@ class DmaEngine {
   };
   [[nodiscard]] static Ring ring_of(const HostView& host, const RingRegisters& regs,
                                     FoundRing& found) noexcept;
-  void run_at(int64_t now_ns, Care care) noexcept;
+  void run_at(int64_t now_ns, Care care, uint32_t budget = UINT32_MAX) noexcept;
+  // Whether the transmit ring has another frame for this pass.
+  bool next_sent(Pass& pass, const Indices& at) const noexcept {
+    if (tx_regs().index.load(std::memory_order_acquire) == at.tx || pass.budget == 0) return false;
+    if (pass.budget != UINT32_MAX) --pass.budget;
+    return true;
+  }
   Stop progress(Pass& pass) noexcept;
   [[nodiscard]] bool more_work(const Pass& pass, Stop stop) const noexcept;
   void poke_guests(const Pass& pass) const noexcept;

@@ -61,7 +61,7 @@ struct ControlQueue {
     uint8_t pdf;
     std::array<std::byte, 256> data;
   };
-  uint32_t in, out;  // count on
+  std::atomic<uint32_t> in, out;  // count on; read by everybody
   std::array<Packet, kPackets> packets;
 };
 
