@@ -11,10 +11,12 @@
 #include <map>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "rail/nhi/nhi_regs.h"
 #include "rail/nhi/pci_device.h"
+#include "rail/nhi/vfio_device.h"
 #include "rail/nhi/vfio_kernel.h"
 
 namespace tbt::rail::test {
@@ -87,6 +89,21 @@ class ScriptedKernel final : public nhi::VfioKernel {
     return kGranted;
   }
 
+  // Copies of the handles, as a process has them that another one was given as an inheritance.
+  nhi::VfioHandles copies(const nhi::VfioHandles& of) {
+    const nhi::VfioHandles made{of.container + kCopy, of.group + kCopy, of.device + kCopy};
+    open_fds.insert({made.container, made.group, made.device});
+    return made;
+  }
+
+  // The process of `device` is killed: its descriptors are closed and its mappings of BAR0 go, and
+  // that is all.
+  void kill(std::unique_ptr<nhi::VfioDevice> device) {
+    const auto was = std::make_tuple(mappings, config, event_fds, request_fd, log);
+    device.reset();
+    std::tie(mappings, config, event_fds, request_fd, log) = was;
+  }
+
   // ---- VfioKernel
   int open(const std::string& path) noexcept override;
   void close(int fd) noexcept override;
@@ -99,8 +116,9 @@ class ScriptedKernel final : public nhi::VfioKernel {
 
  private:
   static constexpr int kContainer = 1000, kGroup = 1001, kDevice = 1002, kGranted = 1003;
+  static constexpr int kCopy = 100;
   [[nodiscard]] bool is_device(int fd) const {
-    return (fd == kDevice || fd == kGranted) && open_fds.count(fd) != 0;
+    return (fd == kDevice || fd == kDevice + kCopy || fd == kGranted) && open_fds.count(fd) != 0;
   }
   static constexpr uint32_t kForcePowerAt = 0xfc;
   static constexpr uint64_t kBarAt = 0, kConfigAt = uint64_t{7} << 40;

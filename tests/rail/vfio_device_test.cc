@@ -189,6 +189,53 @@ TEST_F(VfioDeviceTest, AllOnesEverywhereIsARemovedController) {
   EXPECT_EQ(device->dma_map(0, 4096).error().code(), ENODEV);
 }
 
+// As a daemon's keeper and its daemons do it: one opens the controller and holds it, another drives
+// it, and a third follows when that one is killed.
+TEST_F(VfioDeviceTest, WhoInheritsTheHandlesDrivesOn) {
+  make_integrated();
+  VfioOptions holder_options = options_;
+  holder_options.take_over = false;
+  auto holder = VfioDevice::open(holder_options, *kernel_);
+  ASSERT_TRUE(holder) << holder.error().text();
+  kernel_->log.clear();
+
+  options_.inherited = kernel_->copies((*holder)->handles());
+  auto driver = opened();
+  ASSERT_TRUE(driver);
+  EXPECT_EQ(kernel_->log, (Log{"vectors on", "request on", "reset v2", "master on"}));
+  ASSERT_TRUE(driver->dma_map(0, 8192));
+  kernel_->kill(std::move(driver));
+  kernel_->log.clear();
+
+  options_.inherited = kernel_->copies((*holder)->handles());
+  options_.goes_on = true;
+  {
+    auto follower = opened();
+    ASSERT_TRUE(follower);
+    EXPECT_EQ(kernel_->log, (Log{"vectors on", "request on"})) << "no reset";
+    EXPECT_EQ(kernel_->event_fds[0], follower->interrupt_fd(0));
+    auto again = follower->dma_map(0, 8192);
+    ASSERT_TRUE(again) << "what is mapped stays mapped";
+    EXPECT_EQ(*again, kDmaBase);
+    EXPECT_EQ(kernel_->mappings.size(), 1u);
+    kernel_->log.clear();
+  }
+  EXPECT_EQ(kernel_->log, (Log{"master off", "vectors off", "request off", "unmap"}))
+      << "the power is the holder's";
+  kernel_->log.clear();
+  holder->reset();
+  EXPECT_EQ(kernel_->log, (Log{"no force power", "close device", "close container"}));
+}
+
+TEST_F(VfioDeviceTest, WhoInheritsNothingSoundSaysSo) {
+  auto holder = opened();
+  ASSERT_TRUE(holder);
+  options_.inherited = kernel_->copies(holder->handles());
+  kernel_->fail[VFIO_DEVICE_GET_REGION_INFO] = ENOTTY;
+  EXPECT_FALSE(open()) << "and its descriptors are closed, which the fixture checks";
+  kernel_->fail.clear();
+}
+
 TEST_F(VfioDeviceTest, AWindowHasRegistersAndNothingElse) {
   auto device = opened();
   ASSERT_TRUE(device);

@@ -13,19 +13,35 @@
 namespace tbt::rail::nhi {
 
 VfioDevice::VfioDevice(const VfioOptions& options, VfioKernel& kernel)
-    : kernel_(kernel), options_(options), bar_(kernel) {}
+    : kernel_(kernel), options_(options), bar_(kernel) {
+  if (!options.inherited) return;
+  container_ = options.inherited->container;
+  group_ = options.inherited->group;
+  device_ = options.inherited->device;
+}
 
 Result<std::unique_ptr<VfioDevice>> VfioDevice::open(const VfioOptions& options,
                                                      VfioKernel& kernel) {
   std::unique_ptr<VfioDevice> device(new VfioDevice(options, kernel));
-  using Step = Status (VfioDevice::*)();
-  constexpr std::array<Step, 9> kSteps = {
-      &VfioDevice::find_group,    &VfioDevice::open_container,    &VfioDevice::open_group,
-      &VfioDevice::join,          &VfioDevice::open_device,       &VfioDevice::power_up,
-      &VfioDevice::map_registers, &VfioDevice::set_up_interrupts, &VfioDevice::take_over,
+  struct Step {
+    Status (VfioDevice::*run)();
+    bool once;  // not again with what was inherited
   };
-  for (const Step step : kSteps) {
-    const Status status = (device.get()->*step)();
+  constexpr std::array<Step, 10> kSteps = {{
+      {&VfioDevice::find_group, false},
+      {&VfioDevice::open_container, true},
+      {&VfioDevice::open_group, true},
+      {&VfioDevice::join, true},
+      {&VfioDevice::open_device, true},
+      {&VfioDevice::find_config, false},
+      {&VfioDevice::power_up, false},
+      {&VfioDevice::map_registers, false},
+      {&VfioDevice::set_up_interrupts, false},
+      {&VfioDevice::take_over, false},
+  }};
+  for (const Step& step : kSteps) {
+    if (step.once && options.inherited) continue;
+    const Status status = (device.get()->*step.run)();
     if (!status) return status;  // the destructor undoes what was done
   }
   return device;
@@ -68,6 +84,7 @@ Result<uint64_t> VfioDevice::dma_map(uint64_t offset, uint64_t bytes) {
                     "over the limit of locked memory: raise it with 'ulimit -l', LimitMEMLOCK= of "
                     "the service, or /etc/security/limits.conf");
     case EEXIST:
+      if (options_.goes_on) break;  // of the same memory: the layout does not change
       return Status(EEXIST, "that memory is mapped for DMA already");
     case ENOSPC:
       return Status(ENOSPC, "too many DMA mappings: raise dma_entry_limit of vfio_iommu_type1");
@@ -85,6 +102,7 @@ Status VfioDevice::dma_unmap(uint64_t iova, uint64_t bytes) {
     mappings_.erase(it);
     return unmap_dma(mapping);
   }
+  if (options_.goes_on) return unmap_dma({iova, bytes});  // of the process that was killed
   return Status(EINVAL, "no such DMA mapping");
 }
 

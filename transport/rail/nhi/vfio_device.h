@@ -3,10 +3,12 @@
 //
 // Ownership: whoever opens it owns the controller until the object goes: DMA is switched off first,
 // then interrupts, then the mappings are taken away; the kernel does the same when the process is
-// killed. Registers may be used from any thread; mapping and unmapping by one at a time.
+// killed, unless another one holds the handles (VfioHandles). Registers may be used from any
+// thread; mapping and unmapping by one at a time.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -21,6 +23,12 @@
 
 namespace tbt::rail::nhi {
 
+// What the kernel gave for an opened controller. While anybody holds copies of them the controller
+// goes on, and reaches what was mapped for it, whatever becomes of the process that drives it.
+struct VfioHandles {
+  int container = -1, group = -1, device = -1;
+};
+
 struct VfioOptions {
   std::string address;          // of the PCI device: 0000:3a:00.0
   std::string root;             // /sys and /dev are looked for below it; "": the machine's
@@ -30,6 +38,12 @@ struct VfioOptions {
   // false: look at registers only; no interrupts, no reset, no bus master. What an integrated Intel
   // controller needs to answer at all is done.
   bool take_over = true;
+  // Copies of the handles of one that another process has opened and still holds; they are this
+  // object's from now on. Power stays the other's affair.
+  std::optional<VfioHandles> inherited{};
+  // Beside `inherited`: this process follows one that was killed. The controller is at work and is
+  // not reset, and what is mapped for DMA stays mapped.
+  bool goes_on = false;
 };
 
 // IOVAs are those of the memory's bytes counted from here: the same for every process of the host,
@@ -62,8 +76,8 @@ class VfioDevice final : public PciDevice {
   // Of the host's memory, pinned and charged to this process.
   [[nodiscard]] uint64_t locked_bytes() const noexcept;
   [[nodiscard]] const VfioBar& bar() const noexcept { return bar_; }
-  // For a VfioWindow in another process; owned by this object.
-  [[nodiscard]] int device_fd() const noexcept { return device_; }
+  // For a VfioDevice that follows this one; the device also for a VfioWindow. Owned by this object.
+  [[nodiscard]] VfioHandles handles() const noexcept { return {container_, group_, device_}; }
 
  private:
   struct Mapping {
@@ -79,6 +93,7 @@ class VfioDevice final : public PciDevice {
   Status join();
   Status check_addresses();
   Status open_device();
+  Status find_config();
   Status power_up();
   Status map_registers();
   Status set_up_interrupts();

@@ -138,6 +138,10 @@ Status VfioDevice::open_device() {
       info.num_regions <= VFIO_PCI_CONFIG_REGION_INDEX) {
     return Status(ENODEV, "not a PCI device");
   }
+  return {};
+}
+
+Status VfioDevice::find_config() {
   auto config = PciConfig::of_device(kernel_, device_);
   if (!config) return config.error();
   config_ = *config;
@@ -151,7 +155,7 @@ Status VfioDevice::power_up() {
   if (*vendor == 0xffff) return Status(ENODEV, "the controller is gone");
   const Status on = config_.power_on();
   if (!on) return on;
-  if (quirks_of(identity_).force_power) {
+  if (quirks_of(identity_).force_power && !options_.inherited) {
     powered_ = true;
     const Status forced = config_.force_power(true);
     if (!forced) return forced;
@@ -180,8 +184,10 @@ Status VfioDevice::map_registers() {
 // in vfio_device.cc.)
 Status VfioDevice::take_over() {
   if (!options_.take_over) return {};
-  const Status reset = reset_host_router(*this, [this](uint32_t us) { kernel_.sleep_us(us); });
-  if (!reset) return reset;
+  if (!options_.goes_on) {
+    const Status reset = reset_host_router(*this, [this](uint32_t us) { kernel_.sleep_us(us); });
+    if (!reset) return reset;
+  }
   master_ = true;
   return config_.set_bus_master(true);
 }
