@@ -32,6 +32,14 @@ TEST(AttachProtocol, RepliesComeBackAsTheyWere) {
   EXPECT_EQ(reply.grant.slot, 63);
   EXPECT_EQ(reply.grant.host, 2u);
   EXPECT_EQ(reply.grant.hosts, 4u);
+  EXPECT_FALSE(reply.grant.vfio);
+  const rail::nhi::PciIdentity controller{0x8086, 0x5781};
+  ASSERT_TRUE(decode_reply(encode_grant({.slot = 1, .host = 7, .vfio = controller}),
+                           Expected::kAttachGrant, reply));
+  EXPECT_EQ(reply.grant.slot, 1);
+  EXPECT_EQ(reply.grant.host, 7u);
+  EXPECT_EQ(reply.grant.hosts, 0u);
+  EXPECT_EQ(reply.grant.vfio, controller);
   ASSERT_TRUE(decode_reply(encode_refusal(EAGAIN, "full"), Expected::kAttachGrant, reply));
   EXPECT_EQ(reply.code, EAGAIN);
   EXPECT_EQ(reply.text, "full");

@@ -16,7 +16,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   Reply reply;
   if (decode_reply(text, Expected::kAttachGrant, reply) && reply.code == 0) {
-    TBT_ASSERT(reply.grant.slot != 0 && reply.grant.host < reply.grant.hosts);
+    const AttachGrant& grant = reply.grant;
+    TBT_ASSERT(grant.slot != 0);
+    TBT_ASSERT(grant.vfio ? grant.hosts == 0 : grant.host < grant.hosts);
   }
   CableSettings settings;
   if (parse_cable_text(text, settings).empty()) {

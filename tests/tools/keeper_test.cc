@@ -15,7 +15,7 @@ namespace tbt::daemon {
 namespace {
 
 struct Board {
-  std::atomic<uint32_t> starts, restarts, processes, connections, fabric;
+  std::atomic<uint32_t> starts, restarts, processes, connections, hardware;
 };
 
 class KeeperTest : public ::testing::Test {
@@ -31,13 +31,13 @@ class KeeperTest : public ::testing::Test {
   }
 
   int run(Keeper::DaemonMain daemon) {
-    std::vector<sys::UniqueFd> fabric;
-    fabric.emplace_back(dup(STDOUT_FILENO));
-    Keeper keeper(std::move(fabric), sys::UniqueFd(dup(STDIN_FILENO)), [&](Inheritance all) {
+    std::vector<sys::UniqueFd> hardware;
+    hardware.emplace_back(dup(STDOUT_FILENO));
+    Keeper keeper(std::move(hardware), sys::UniqueFd(dup(STDIN_FILENO)), [&](Inheritance all) {
       board_->starts++;
       board_->restarts = all.restarts;
       board_->processes = static_cast<uint32_t>(all.processes.size());
-      board_->fabric = static_cast<uint32_t>(all.fabric.size());
+      board_->hardware = static_cast<uint32_t>(all.hardware.size());
       return daemon(std::move(all));
     });
     const int code = keeper.run();
@@ -62,7 +62,7 @@ TEST_F(KeeperTest, ADaemonThatEndsByItselfIsNotReplaced) {
             }),
             7);
   EXPECT_EQ(board_->starts, 1u);
-  EXPECT_EQ(board_->fabric, 1u);
+  EXPECT_EQ(board_->hardware, 1u);
 }
 
 TEST_F(KeeperTest, ADaemonThatWasNeverReadyIsNotReplaced) {
@@ -82,7 +82,7 @@ TEST_F(KeeperTest, TheNextDaemonIsGivenWhatTheKilledOneKept) {
       return be_killed();
     }
     const bool alone = !all.processes[3].process && all.processes[5].process;
-    const bool right = all.processes.size() == 2 && alone && all.fabric.size() == 1 &&
+    const bool right = all.processes.size() == 2 && alone && all.hardware.size() == 1 &&
                        all.listener && all.last_slot == 5;
     // The connection is the same one: what is written to it arrives.
     const int socket = all.processes[3].connection.get();

@@ -1,9 +1,12 @@
 #include "tbt/daemon_client.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 
+#include "fabric/attach.h"
 #include "fabric/json_text.h"
 #include "sys/unix_socket.h"
 #include "tbt/commands.h"
@@ -59,6 +62,22 @@ std::string unreachable_text(const std::string& fabric, uint32_t host, const Sta
 nlohmann::json status_or_fail(const std::string& fabric, uint32_t host) {
   auto status = ask_status(host_file(fabric, host, "sock"));
   if (!status) fail(unreachable_text(fabric, host, status.error()));
+  return std::move(status).value();
+}
+
+bool is_about_own_host(bool names_one) {
+  if (names_one) return false;
+  if (::secure_getenv("TBT_SOCKET") != nullptr) return true;
+  return !fabric_exists("default") && ::access(fabric::daemon_socket_path().c_str(), F_OK) == 0;
+}
+
+nlohmann::json own_status_or_fail() {
+  const std::string path = fabric::daemon_socket_path();
+  auto status = ask_status(path);
+  if (!status) {
+    fail(fmt::format("cannot ask the daemon at {}: {} ({})", path, status.error().text(),
+                     strerror(status.error().code())));
+  }
   return std::move(status).value();
 }
 

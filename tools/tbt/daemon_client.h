@@ -20,6 +20,11 @@ nlohmann::json status_or_fail(const std::string& fabric, uint32_t host);
 // shows it. A host whose daemon does not answer has the member "error" in place of its status.
 nlohmann::json fabric_report(const std::string& fabric);
 
+// What a command is about that names no fabric: the host that this process is on, within `tbt run`,
+// or where a tbtd serves a controller of this machine and no fabric is called "default".
+bool is_about_own_host(bool names_one);
+nlohmann::json own_status_or_fail();
+
 // Fails if the daemon refuses.
 void change_cable_or_fail(const std::string& fabric, uint32_t cable,
                           const fabric::CableSettings& settings);

@@ -3,12 +3,9 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <optional>
 
-#include "fabric/attach.h"
 #include "fabric/json_text.h"
 #include "tbt/commands.h"
 #include "tbt/daemon_client.h"
@@ -84,22 +81,8 @@ void print(const DeviceOptions& o, const std::vector<json>& hosts) {
   for (const json& status : hosts) o.cables ? print_cables(status) : print_devices(status);
 }
 
-// Within `tbt run` the daemon of this host.
-json own_status() {
-  const std::string path = fabric::daemon_socket_path();
-  auto status = ask_status(path);
-  if (!status) {
-    fail(fmt::format("cannot ask the daemon at {}: {} ({})", path, status.error().text(),
-                     strerror(status.error().code())));
-  }
-  return std::move(status).value();
-}
-
-void run(const DeviceOptions& o, bool any_host) {
-  if (!any_host && ::secure_getenv("TBT_SOCKET") != nullptr) {
-    print(o, {own_status()});
-    return;
-  }
+void run(const DeviceOptions& o, bool names_one) {
+  if (is_about_own_host(names_one)) return print(o, {own_status_or_fail()});
   const fabric::FabricFile file = load_fabric(o.fabric);
   if (o.host && *o.host >= file.hosts) {
     fail(fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1,

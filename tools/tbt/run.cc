@@ -8,7 +8,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <optional>
 
+#include "fabric/attach.h"
 #include "sys/process.h"
 #include "tbt/commands.h"
 #include "tbt/daemon_client.h"
@@ -24,7 +26,7 @@ constexpr int kNotFound = 127;
 
 struct RunOptions {
   std::string fabric = "default";
-  uint32_t host = 0;
+  std::optional<uint32_t> host;  // else the one that this machine is
 };
 
 // In the build tree and where we were installed the library lies beside the programs' folder.
@@ -69,15 +71,29 @@ void check_descriptors(uint32_t hosts) {
                    limit.rlim_cur, needed));
 }
 
-std::string socket_of(const RunOptions& o) {
-  const fabric::FabricFile file = load_fabric(o.fabric);
-  if (o.host >= file.hosts) {
+// Of the daemon that serves a controller of this machine.
+std::string own_socket() {
+  const std::string path = fabric::daemon_socket_path();
+  if (::access(path.c_str(), F_OK) != 0) {
     fail(
-        fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1, o.host));
+        fmt::format("no tbtd serves this machine (there is no {}): --host names a host of an "
+                    "emulated fabric",
+                    path));
+  }
+  (void)own_status_or_fail();
+  return path;
+}
+
+std::string socket_of(const RunOptions& o) {
+  if (!o.host) return own_socket();
+  const fabric::FabricFile file = load_fabric(o.fabric);
+  if (*o.host >= file.hosts) {
+    fail(fmt::format("fabric '{}' has hosts 0 to {}, no host {}", o.fabric, file.hosts - 1,
+                     *o.host));
   }
   check_descriptors(file.hosts);
-  (void)status_or_fail(o.fabric, o.host);
-  return host_file(o.fabric, o.host, "sock");
+  (void)status_or_fail(o.fabric, *o.host);
+  return host_file(o.fabric, *o.host, "sock");
 }
 
 void run(const RunOptions& o, const std::vector<std::string>& words) {
@@ -95,8 +111,12 @@ void run(const RunOptions& o, const std::vector<std::string>& words) {
 void add_run(CLI::App& app, const std::vector<std::string>& after_dashes) {
   auto o = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "Run a program on a host of a fabric");
-  command->add_option("--fabric", o->fabric, "name of the fabric")->capture_default_str();
-  command->add_option("--host", o->host, "number of the host, from 0")->required();
+  auto* host = command->add_option("--host", o->host,
+                                   "number of the host of an emulated fabric, from 0; else the "
+                                   "program runs on this machine's controller");
+  command->add_option("--fabric", o->fabric, "name of the fabric")
+      ->needs(host)
+      ->capture_default_str();
   command->prefix_command();
   command->footer("Everything after -- is the program and its arguments.");
   command->callback([o, command, after_dashes] {

@@ -27,6 +27,11 @@ const char* variable(const char* name) {
   return value != nullptr && *value != '\0' ? value : nullptr;
 }
 
+bool is_folder(const std::string& path) {
+  struct stat info {};
+  return ::stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 std::optional<std::string> read_small_file(const std::string& path) {
   const sys::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (!fd) return std::nullopt;
@@ -116,7 +121,10 @@ std::vector<std::string> fabric_names() {
   while (dir != nullptr) {
     const dirent* entry = ::readdir(dir.get());
     if (entry == nullptr) break;
-    if (fabric::fabric_name_is_legal(entry->d_name)) names.emplace_back(entry->d_name);
+    // Fabrics are folders; the files of a daemon that serves a real controller lie beside them.
+    if (fabric::fabric_name_is_legal(entry->d_name) && is_folder(fabric_dir(entry->d_name))) {
+      names.emplace_back(entry->d_name);
+    }
   }
   std::sort(names.begin(), names.end());
   return names;

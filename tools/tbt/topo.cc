@@ -67,8 +67,18 @@ void write(const std::string& text, const std::string& path) {
   }
 }
 
-void run(const TopoOptions& o) {
-  const json report = o.source.empty() ? fabric_report(o.fabric) : saved_report(o);
+// Of a real fabric a machine knows its own ends of the cables only.
+json own_report() {
+  const json status = own_status_or_fail();
+  return {{"name", status.value("fabric", "")},
+          {"cables", json::array()},
+          {"hosts", json::array({status})}};
+}
+
+void run(const TopoOptions& o, bool names_one) {
+  const json report = !o.source.empty()              ? saved_report(o)
+                      : is_about_own_host(names_one) ? own_report()
+                                                     : fabric_report(o.fabric);
   write(drawn(map_of_fabric(report), o.format), o.output);
 }
 
@@ -86,7 +96,7 @@ void add_topo(CLI::App& app) {
   command->add_option("--from", o->source,
                       "read what 'tbt fabric status --json' printed from this file ('-': standard "
                       "input), and ask no daemon");
-  command->callback([o] { run(*o); });
+  command->callback([o, command] { run(*o, command->count("--fabric") > 0); });
 }
 
 }  // namespace tbt::tool

@@ -18,16 +18,19 @@
 #include "rail/shared_rail.h"
 #include "sys/monotonic_clock.h"
 #include "sys/process.h"
-#include "tbtd/cable_change.h"
+#include "tbtd/emulated_hardware.h"
 #include "tbtd/pid_file.h"
 #include "tbtd/slots.h"
 #include "tbtd/status_report.h"
+#include "tbtd/vfio_hardware.h"
 
 namespace tbt::daemon {
 namespace {
 
 enum Tag : uint64_t { kInterrupt, kTimer, kSignal };
 static_assert(kSignal < Clients::kFirstTag);
+// Of the hardware's own descriptors, which are in the low bits.
+constexpr uint64_t kHardware = uint64_t{1} << 63;
 
 constexpr uint64_t kGiga = 1000000000;
 // While frames of other processes keep coming, the daemon does not wait for a moment without any.
@@ -59,8 +62,7 @@ void drain(int fd) {
 
 Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Inheritance all) {
   std::unique_ptr<Daemon> daemon(new Daemon);
-  const std::string stem = options.directory + "/host" + std::to_string(options.host);
-  daemon->pid_path_ = stem + ".pid";
+  daemon->pid_path_ = options.stem + ".pid";
   daemon->restarts_ = all.restarts;
   daemon->last_slot_ = all.last_slot;
   daemon->keeper_ = std::move(all.keeper);
@@ -69,10 +71,13 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Inhe
     daemon->pid_path_.clear();
     return s;
   }
-  auto host =
-      fabric::map_host({rail::kDaemonSlot, options.host, options.hosts}, std::move(all.fabric));
-  if (!host) return host.error();
-  daemon->host_ = std::move(host).value();
+  auto hardware = options.controller.empty()
+                      ? EmulatedHardware::open(options.host, options.hosts, std::move(all.hardware))
+                      : VfioHardware::open(options.controller, options.host,
+                                           std::move(all.hardware), all.restarts > 0);
+  if (!hardware) return hardware.error();
+  daemon->hardware_ = std::move(hardware).value();
+  daemon->host_ = &daemon->hardware_->host();
   daemon->recover();
   if (const Status s = daemon->bring_up(); !s) return s;
   daemon->make_agent(options);
@@ -109,13 +114,14 @@ Status Daemon::bring_up() {
 void Daemon::make_agent(const DaemonOptions& options) {
   fabric::AgentConfig config;
   config.fabric_name = options.fabric;
-  config.host_name = "host" + std::to_string(options.host);
+  config.host_name = options.host_name;
   config.host_index = options.host;
   config.incarnation = incarnation_;
-  config.vendor_id = options.vendor_id;
-  config.device_id = options.device_id;
+  const rail::nhi::PciIdentity identity = host_->device->identity();
+  config.vendor_id = options.controller.empty() ? options.vendor_id : identity.vendor;
+  config.device_id = options.controller.empty() ? options.device_id : identity.device;
   for (uint32_t k = 0; k < host_->memory->cables(); k++) {
-    const uint32_t number = host_->silicon->cable_of(options.host, k);
+    const uint32_t number = hardware_->cable_number(k);
     const bool open =
         std::ranges::find(kept_paths_, k, &fabric::PathStatus::port) != kept_paths_.end();
     config.cables.push_back(
@@ -133,7 +139,7 @@ void Daemon::make_agent(const DaemonOptions& options) {
 // A cable counts as plugged while its path is up: what is behind it is the controller's affair.
 Status Daemon::start_controller(const DaemonOptions& options) {
   fabric::ManagerConfig config;
-  config.host_name = "host" + std::to_string(options.host);
+  config.host_name = options.host_name;
   config.incarnation = incarnation_;
   config.ring_pairs = host_->memory->cables() + 1;
   config.ring_entries = static_cast<uint16_t>(host_->memory->config().ring_entries);
@@ -178,13 +184,14 @@ Status Daemon::open_loop(const DaemonOptions& options, sys::UniqueFd listener) {
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   signals_.reset(::signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK));
-  const int interrupt = host_->interrupt_fds[options.host].get();
-  if (!epoll_ || !timer_ || !signals_ || !watch(epoll_.get(), timer_.get(), kTimer) ||
-      !watch(epoll_.get(), signals_.get(), kSignal) ||
-      !watch(epoll_.get(), interrupt, kInterrupt)) {
-    return Status(errno, "cannot make the descriptors of the main loop");
+  bool watched = epoll_ && timer_ && signals_ && watch(epoll_.get(), timer_.get(), kTimer) &&
+                 watch(epoll_.get(), signals_.get(), kSignal) &&
+                 watch(epoll_.get(), host_->wake_fd, kInterrupt);
+  for (const int fd : hardware_->descriptors()) {
+    watched = watched && watch(epoll_.get(), fd, kHardware | static_cast<uint64_t>(fd));
   }
-  socket_path_ = options.directory + "/host" + std::to_string(options.host) + ".sock";
+  if (!watched) return Status(errno, "cannot make the descriptors of the main loop");
+  socket_path_ = options.stem + ".sock";
   Clients::Hooks hooks;
   hooks.answer = [this](const Client& c, const fabric::Request& r) { return answer(c, r); };
   hooks.attached = [this](const Client& c) {
@@ -196,7 +203,7 @@ Status Daemon::open_loop(const DaemonOptions& options, sys::UniqueFd listener) {
 }
 
 Daemon::~Daemon() {
-  if (host_) {
+  if (host_ != nullptr) {
     for (uint32_t k = 0; k < rails_up_; k++) {
       (void)rail::shut_down_nhi_rail(*host_->memory, k, *host_->device);
     }
@@ -214,6 +221,7 @@ void Daemon::run() {
   while (!stop_) {
     turn();
     wait();
+    look_for_trouble();
   }
   shut_down();
 }
@@ -273,9 +281,10 @@ void Daemon::set_timer(Instant due) {
 }
 
 void Daemon::handle_event(uint64_t tag) {
+  if ((tag & kHardware) != 0) return hardware_->handle(static_cast<int>(tag & ~kHardware));
   switch (tag) {
     case kInterrupt:
-      drain(host_->interrupt_fds[agent_->directory().host_index].get());
+      drain(host_->wake_fd);
       break;
     case kTimer:
       drain(timer_.get());
@@ -287,6 +296,13 @@ void Daemon::handle_event(uint64_t tag) {
     default:
       clients_->handle(tag, sys::monotonic_now());
   }
+}
+
+void Daemon::look_for_trouble() {
+  const std::string trouble = hardware_->trouble();
+  if (trouble.empty()) return;
+  spdlog::error("{}", trouble);
+  stop_ = true;
 }
 
 void Daemon::shut_down() {
@@ -301,9 +317,9 @@ Answer Daemon::answer(const Client& client, const fabric::Request& request) {
     case fabric::Operation::kAttach:
       return attach(client);
     case fabric::Operation::kStatus:
-      return {.text = status_report(*host_, *agent_, controller_->status(), restarts_)};
+      return {.text = status_report(*hardware_, *agent_, controller_->status(), restarts_)};
     case fabric::Operation::kCable:
-      return change_cable(*host_->silicon, host_->interrupt_fds, request);
+      return hardware_->change_cable(request);
     case fabric::Operation::kGuest:
       return {.text = fabric::encode_refusal(EBUSY, "this daemon plays the controller itself"),
               .close = true};
@@ -321,13 +337,7 @@ Answer Daemon::attach(const Client& client) {
             .close = true};
   }
   spdlog::info("process {} has slot {}", client.credentials.pid, slot);
-  Answer a;
-  a.attached = slot;
-  a.text = fabric::encode_grant({slot, agent_->directory().host_index, host_->silicon->hosts()});
-  a.fds.push_back(host_->silicon->fd());
-  for (const auto& memory : host_->memories) a.fds.push_back(memory->fd());
-  for (const auto& interrupt : host_->interrupt_fds) a.fds.push_back(interrupt.get());
-  return a;
+  return hardware_->grant(slot);
 }
 
 // The order matters: nobody may deliver to the slot any more before its buffers are taken back, and

@@ -17,6 +17,7 @@
 #include "tbt/status.h"
 #include "tbtd/clients.h"
 #include "tbtd/controller.h"
+#include "tbtd/hardware.h"
 #include "tbtd/keeper.h"
 #include "tbtd/rail_pump.h"
 
@@ -24,11 +25,16 @@ namespace tbt::daemon {
 
 struct DaemonOptions {
   std::string fabric;
-  std::string directory;  // where hostN.sock and hostN.pid are made
+  std::string stem;  // .sock, .pid and .keeper are made with it
+  std::string host_name;
   uint32_t host = 0;
+  // Of an emulated fabric:
   uint32_t hosts = 0;
-  uint16_t vendor_id = 0;  // of the NHI
+  uint16_t vendor_id = 0;  // what the NHI says it is
   uint16_t device_id = 0;
+  // Or the PCI address of a controller in this machine, and how many ports of it are used.
+  std::string controller{};
+  uint32_t ports = 0;
 };
 
 class Daemon {
@@ -55,6 +61,7 @@ class Daemon {
   void wait();
   bool go_idle();
   void handle_event(uint64_t tag);
+  void look_for_trouble();
   void carry_out();
   void set_timer(Instant due);
   void shut_down();
@@ -66,7 +73,8 @@ class Daemon {
 
   std::string socket_path_;
   std::string pid_path_;
-  std::unique_ptr<fabric::Attachment> host_;
+  std::unique_ptr<Hardware> hardware_;
+  fabric::Attachment* host_ = nullptr;  // the hardware's
   std::unique_ptr<fabric::HostAgent> agent_;
   std::unique_ptr<RailPump> pump_;
   std::unique_ptr<Controller> controller_;

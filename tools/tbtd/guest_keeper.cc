@@ -36,7 +36,7 @@ int wait_ms(Instant due) {
 Result<std::unique_ptr<GuestKeeper>> GuestKeeper::start(const DaemonOptions& options,
                                                         std::vector<sys::UniqueFd> fds) {
   std::unique_ptr<GuestKeeper> keeper(new GuestKeeper(options));
-  const std::string stem = options.directory + "/host" + std::to_string(options.host);
+  const std::string& stem = options.stem;
   if (const Status s = write_pid_file(stem + ".pid"); !s) return s;
   keeper->pid_path_ = stem + ".pid";
   auto fabric = fabric::map_host({rail::kDaemonSlot, options.host, options.hosts}, std::move(fds));

@@ -51,8 +51,8 @@ void KeeperLink::say(const std::string& text, std::vector<int> fds) {
 
 // ---- the keeper
 
-Keeper::Keeper(std::vector<sys::UniqueFd> fabric, sys::UniqueFd listener, DaemonMain daemon)
-    : listener_(std::move(listener)), fabric_(std::move(fabric)), daemon_(std::move(daemon)) {
+Keeper::Keeper(std::vector<sys::UniqueFd> hardware, sys::UniqueFd listener, DaemonMain daemon)
+    : listener_(std::move(listener)), hardware_(std::move(hardware)), daemon_(std::move(daemon)) {
   const sigset_t watched = watched_signals();
   ::sigprocmask(SIG_BLOCK, &watched, nullptr);
   signals_.reset(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -107,7 +107,7 @@ void Keeper::become_daemon(sys::UniqueFd link) {
   int code = 1;
   {
     Inheritance all;
-    all.fabric = std::move(fabric_);
+    all.hardware = std::move(hardware_);
     all.listener = std::move(listener_);
     all.processes = std::move(processes_);
     all.keeper = KeeperLink(std::move(link));

@@ -1,5 +1,5 @@
 // Keeper: the process that outlives a host's daemon. It holds what the next daemon needs to go on
-// where a killed one stopped: the fabric's descriptors, the listening socket (so callers wait
+// where a killed one stopped: the hardware's descriptors, the listening socket (so callers wait
 // instead of being turned away), and the connection and pidfd of each attached process (so nobody's
 // end is missed). It does nothing else, so little can go wrong with it.
 //
@@ -53,7 +53,7 @@ class KeeperLink {
 
 // What a daemon begins with.
 struct Inheritance {
-  std::vector<sys::UniqueFd> fabric;  // fabric/open_host.h gives their order
+  std::vector<sys::UniqueFd> hardware;  // emulated_hardware.h, vfio_hardware.h
   sys::UniqueFd listener;
   std::map<rail::SlotId, KeptProcess> processes;
   rail::SlotId last_slot = 1;  // given out last
@@ -65,7 +65,7 @@ class Keeper {
  public:
   using DaemonMain = std::function<int(Inheritance)>;
 
-  Keeper(std::vector<sys::UniqueFd> fabric, sys::UniqueFd listener, DaemonMain daemon);
+  Keeper(std::vector<sys::UniqueFd> hardware, sys::UniqueFd listener, DaemonMain daemon);
   // Returns the exit code when no daemon will follow. In the daemon's process it does not return.
   int run();
 
@@ -78,7 +78,7 @@ class Keeper {
   [[noreturn]] void become_daemon(sys::UniqueFd link);
 
   sys::UniqueFd listener_;
-  std::vector<sys::UniqueFd> fabric_;
+  std::vector<sys::UniqueFd> hardware_;
   DaemonMain daemon_;
   std::map<rail::SlotId, KeptProcess> processes_;
   sys::UniqueFd signals_;

@@ -1,12 +1,15 @@
-// tbtd: the daemon of one host, and the keeper that replaces it when it is killed. `tbt fabric up`
-// starts the keeper with the fabric's descriptors from number 3 on; its standard error is the log
-// of both.
+// tbtd: the daemon of one host, and the keeper that replaces it when it is killed; its standard
+// error is the log of both. The host's controller is either a PCI device of this machine
+// (`--controller`), or a part of an emulated fabric: then `tbt fabric up` starts it with the
+// fabric's descriptors from number 3 on.
 #include <fcntl.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <cstring>
 
 #include "fabric/open_host.h"
@@ -15,6 +18,7 @@
 #include "tbtd/guest_keeper.h"
 #include "tbtd/keeper.h"
 #include "tbtd/pid_file.h"
+#include "tbtd/vfio_hardware.h"
 
 namespace {
 
@@ -52,23 +56,56 @@ int lend(const tbt::daemon::DaemonOptions& options, std::vector<tbt::sys::Unique
   return 0;
 }
 
-int keep(const tbt::daemon::DaemonOptions& options, std::vector<tbt::sys::UniqueFd> fds) {
-  const std::string stem = options.directory + "/host" + std::to_string(options.host);
-  const std::string pid_path = stem + ".keeper";
-  const std::string socket_path = stem + ".sock";
+int keep(const tbt::daemon::DaemonOptions& options, std::vector<tbt::sys::UniqueFd> hardware) {
+  const std::string pid_path = options.stem + ".keeper";
+  const std::string socket_path = options.stem + ".sock";
   if (const tbt::Status s = tbt::daemon::write_pid_file(pid_path); !s) return complain(s);
   int code = 1;
   if (auto listener = tbt::sys::listen_seqpacket(socket_path, kBacklog); !listener) {
     code = complain(listener.error());
   } else {
     tbt::daemon::Keeper keeper(
-        std::move(fds), std::move(listener).value(),
+        std::move(hardware), std::move(listener).value(),
         [&](tbt::daemon::Inheritance all) { return serve(options, std::move(all)); });
     code = keeper.run();
     ::unlink(socket_path.c_str());
   }
   ::unlink(pid_path.c_str());
   return code;
+}
+
+int serve_fabric(tbt::daemon::DaemonOptions& options, bool guest) {
+  auto fds = take_inherited(tbt::fabric::descriptors_of(options.hosts));
+  if (fds.empty()) {
+    spdlog::error("the fabric's descriptors are missing: start it with 'tbt fabric up'");
+    return 1;
+  }
+  const std::string name = "host" + std::to_string(options.host);
+  options.stem += "/" + name;
+  options.host_name = name;
+  return guest ? lend(options, std::move(fds)) : keep(options, std::move(fds));
+}
+
+// The holder outlives every daemon, and lets the controller go last.
+int serve_machine(tbt::daemon::DaemonOptions& options) {
+  if (::mkdir(options.stem.c_str(), 0755) != 0 && errno != EEXIST) {
+    return complain(tbt::Status(errno, "cannot make the folder of the socket"));
+  }
+  options.stem += "/tbtd";
+  if (const tbt::Status s = tbt::daemon::clear_remains(options.stem); !s) return complain(s);
+  auto holder = tbt::daemon::VfioHolder::open(options.controller, options.ports);
+  if (!holder) return complain(holder.error());
+  auto handles = holder.value()->copies();
+  if (!handles) return complain(handles.error());
+  spdlog::info("controller {} is open, processes attach at {}.sock", options.controller,
+               options.stem);
+  return keep(options, std::move(handles).value());
+}
+
+std::string machine_name() {
+  std::array<char, 65> name{};
+  if (::gethostname(name.data(), name.size() - 1) != 0 || name[0] == '\0') return "host";
+  return name.data();
 }
 
 }  // namespace
@@ -80,24 +117,42 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(logger);
 
   tbt::daemon::DaemonOptions options;
-  CLI::App app{"The daemon of one host; started by 'tbt fabric up'."};
-  app.add_option("--fabric", options.fabric, "name of the fabric")->required();
-  app.add_option("--directory", options.directory, "where the socket and the pid file go")
-      ->required();
-  app.add_option("--host", options.host, "number of this host, from 0")->required();
-  app.add_option("--hosts", options.hosts, "number of hosts")->required()->check(CLI::Range(2, 8));
-  app.add_option("--vendor-id", options.vendor_id, "PCI vendor of the controller")->required();
-  app.add_option("--device-id", options.device_id, "PCI device of the controller")->required();
+  options.stem = "/run/tbt";
+  options.fabric = "default";
+  options.host_name = machine_name();
+  options.ports = tbt::daemon::kPortsMax;
+  CLI::App app{"The daemon of one host. 'tbt fabric up' starts those of an emulated fabric."};
+  app.add_option("--fabric", options.fabric, "name of the fabric, the same on all its hosts")
+      ->capture_default_str();
+  app.add_option("--directory", options.stem, "where the socket and the pid files go")
+      ->capture_default_str();
+  app.add_option("--host", options.host, "number of this host, from 0, no other host's")
+      ->required()
+      ->check(CLI::Range(0u, tbt::rail::emulated::kHostsMax - 1));
+  auto* controller = app.add_option("--controller", options.controller,
+                                    "PCI address of the controller, bound with 'tbt bind'");
+  app.add_option("--ports", options.ports, "ports of the controller that are used")
+      ->check(CLI::Range(1u, tbt::daemon::kPortsMax))
+      ->needs(controller)
+      ->capture_default_str();
+  app.add_option("--name", options.host_name, "name of this host; else the machine's")
+      ->needs(controller);
+  auto* hosts = app.add_option("--hosts", options.hosts, "hosts of the emulated fabric")
+                    ->check(CLI::Range(2, 8))
+                    ->excludes(controller);
+  app.add_option("--vendor-id", options.vendor_id, "PCI vendor of the emulated controller")
+      ->excludes(controller);
+  app.add_option("--device-id", options.device_id, "PCI device of the emulated controller")
+      ->excludes(controller);
   bool guest = false;
-  app.add_flag("--guest", guest, "leave the host to a virtual machine");
+  app.add_flag("--guest", guest, "leave the emulated host to a virtual machine")
+      ->excludes(controller);
   CLI11_PARSE(app, argc, argv);
+  if (!controller->count() && !hosts->count()) {
+    return complain(tbt::Status(EINVAL, "which controller? --controller, or 'tbt fabric up'"));
+  }
   try {
-    auto fds = take_inherited(tbt::fabric::descriptors_of(options.hosts));
-    if (fds.empty()) {
-      spdlog::error("the fabric's descriptors are missing: start it with 'tbt fabric up'");
-      return 1;
-    }
-    return guest ? lend(options, std::move(fds)) : keep(options, std::move(fds));
+    return controller->count() ? serve_machine(options) : serve_fabric(options, guest);
   } catch (const std::exception& e) {
     spdlog::error("{}", e.what());
     return 1;

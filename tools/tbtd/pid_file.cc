@@ -8,6 +8,7 @@
 
 #include "sys/process.h"
 #include "sys/unique_fd.h"
+#include "sys/unix_socket.h"
 
 namespace tbt::daemon {
 
@@ -20,6 +21,18 @@ Status write_pid_file(const std::string& path) {
   if (!fd) return Status(errno, "cannot make the pid file");
   if (::write(fd.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     return Status(errno, "cannot write the pid file");
+  }
+  return {};
+}
+
+Status clear_remains(const std::string& stem) {
+  if (sys::connect_seqpacket(stem + ".sock")) {
+    return Status(EADDRINUSE, "another tbtd serves this machine");
+  }
+  for (const char* extension : {".sock", ".pid", ".keeper"}) {
+    if (::unlink((stem + extension).c_str()) != 0 && errno != ENOENT) {
+      return Status(errno, "cannot remove what an earlier tbtd has left");
+    }
   }
   return {};
 }

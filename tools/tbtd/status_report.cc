@@ -5,6 +5,7 @@
 
 #include "fabric/attach_protocol.h"
 #include "fabric/json_text.h"
+#include "tbtd/silicon_report.h"
 #include "tbtd/slots.h"
 
 namespace tbt::daemon {
@@ -94,16 +95,16 @@ const char* link_state_name(const fabric::CableEntry& link, const fabric::Router
   }
 }
 
-json links_of(fabric::Attachment& host, const fabric::DirectoryData& d,
+json links_of(Hardware& hardware, const fabric::DirectoryData& d,
               const fabric::RouterStatus& router) {
   json out = json::array();
   for (uint32_t k = 0; k < d.cables; k++) {
     const fabric::CableEntry& link = d.links[k];
     json item{{"device", fmt::format("tbt0c{}", k)},
-              {"cable", host.silicon->cable_of(d.host_index, k)},
+              {"cable", hardware.cable_number(k)},
               {"state", link_state_name(link, router, k)},
               {"speed_gbps", link.speed_gbps},
-              {"counters", rail_counters(host.rails[k]->stats())}};
+              {"counters", rail_counters(hardware.host().rails[k]->stats())}};
     if (link.peer < fabric::kPeersMax) item["peer"] = d.peers[link.peer].name.data();
     out.push_back(std::move(item));
   }
@@ -177,71 +178,47 @@ json processes_of(rail::HostMemory& memory) {
   return out;
 }
 
-json cables_of(const rail::emulated::EmulatedFabric& silicon) {
-  json out = json::array();
-  for (uint32_t c = 0; c < silicon.cables(); c++) {
-    const rail::emulated::CableEnds ends = silicon.ends(c);
-    const fabric::CableSettings settings = fabric::settings_of(silicon.params(c));
-    json item{{"cable", c}, {"a", ends.host_a}, {"b", ends.host_b}};
-    for (size_t i = 0; i < fabric::kCableFields; i++) {
-      item[fabric::cable_field_name(static_cast<fabric::CableField>(i))] = *settings.values[i];
-    }
-    out.push_back(std::move(item));
-  }
-  return out;
-}
-
-json controller_of(const rail::emulated::NhiCounters& c) {
-  return {{"interrupts", c.interrupts},   {"dma_faults", c.dma_faults},
-          {"misuse", c.misuse},           {"last_misuse", c.last_misuse},
-          {"pdf_drops", c.pdf_drops},     {"overruns", c.overruns},
-          {"unreachable", c.unreachable}, {"control_drops", c.control_drops}};
-}
-
 }  // namespace
 
-std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
+std::string status_report(Hardware& hardware, const fabric::HostAgent& agent,
                           const fabric::RouterStatus& router, uint32_t restarts) {
+  fabric::Attachment& host = hardware.host();
   const fabric::DirectoryData& d = agent.directory();
   const fabric::AgentStats& s = agent.stats();
-  const json report{{"ok", true},
-                    {"version", fabric::kAttachVersion},
-                    {"fabric", d.fabric_name.data()},
-                    {"host", d.host_index},
-                    {"name", d.host_name.data()},
-                    {"pid", ::getpid()},
-                    {"restarts", restarts},
-                    {"incarnation", fmt::format("{:016x}", d.incarnation)},
-                    {"ports", ports_of(d)},
-                    {"links", links_of(host, d, router)},
-                    {"router", router_of(router)},
-                    {"controller", controller_of(host.silicon->counters(d.host_index))},
-                    {"peers", peers_of(d)},
-                    {"processes", processes_of(*host.memory)},
-                    {"cables", cables_of(*host.silicon)},
-                    {"control",
-                     {{"messages", s.messages},
-                      {"malformed", s.malformed},
-                      {"stale", s.stale},
-                      {"refused", s.refused},
-                      {"heartbeats_missed", s.heartbeats_missed}}}};
+  json report{{"ok", true},
+              {"version", fabric::kAttachVersion},
+              {"fabric", d.fabric_name.data()},
+              {"host", d.host_index},
+              {"name", d.host_name.data()},
+              {"pid", ::getpid()},
+              {"restarts", restarts},
+              {"incarnation", fmt::format("{:016x}", d.incarnation)},
+              {"ports", ports_of(d)},
+              {"links", links_of(hardware, d, router)},
+              {"router", router_of(router)},
+              {"peers", peers_of(d)},
+              {"processes", processes_of(*host.memory)},
+              {"control",
+               {{"messages", s.messages},
+                {"malformed", s.malformed},
+                {"stale", s.stale},
+                {"refused", s.refused},
+                {"heartbeats_missed", s.heartbeats_missed}}}};
+  hardware.report(report);
   return fabric::json_dump(report);
 }
 
-namespace {}  // namespace
-
 std::string guest_status_report(const rail::emulated::EmulatedFabric& silicon,
                                 const GuestReport& guest) {
-  const json report{{"ok", true},
-                    {"version", fabric::kAttachVersion},
-                    {"fabric", guest.fabric},
-                    {"host", guest.host},
-                    {"name", fmt::format("host{}", guest.host)},
-                    {"pid", ::getpid()},
-                    {"guest", {{"served_by", guest.served_by}}},
-                    {"controller", controller_of(silicon.counters(guest.host))},
-                    {"links", json::array()},
-                    {"cables", cables_of(silicon)}};
+  json report{{"ok", true},
+              {"version", fabric::kAttachVersion},
+              {"fabric", guest.fabric},
+              {"host", guest.host},
+              {"name", fmt::format("host{}", guest.host)},
+              {"pid", ::getpid()},
+              {"guest", {{"served_by", guest.served_by}}},
+              {"links", json::array()}};
+  report_silicon(silicon, guest.host, report);
   return fabric::json_dump(report);
 }
 

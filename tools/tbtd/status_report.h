@@ -5,13 +5,13 @@
 
 #include <string>
 
-#include "fabric/attach.h"
 #include "fabric/host_agent.h"
 #include "fabric/router_status.h"
+#include "tbtd/hardware.h"
 
 namespace tbt::daemon {
 
-std::string status_report(fabric::Attachment& host, const fabric::HostAgent& agent,
+std::string status_report(Hardware& hardware, const fabric::HostAgent& agent,
                           const fabric::RouterStatus& router, uint32_t restarts);
 
 // The same of a host that is left to a virtual machine.

@@ -53,8 +53,10 @@ Result<std::unique_ptr<Attachment>> attach(const std::string& socket_path) {
   Reply reply;
   if (const Status s = decode_reply(answer->text, Expected::kAttachGrant, reply); !s) return s;
   if (reply.code != 0) return refusal(reply.code);
-  const HostShape shape{reply.grant.slot, reply.grant.host, reply.grant.hosts};
-  auto attachment = map_host(shape, std::move(answer->fds));
+  const AttachGrant& grant = reply.grant;
+  auto attachment = grant.vfio
+                        ? map_vfio_host(grant.slot, *grant.vfio, std::move(answer->fds))
+                        : map_host({grant.slot, grant.host, grant.hosts}, std::move(answer->fds));
   if (!attachment) return attachment.error();
   attachment.value()->connection = std::move(connection).value();
   if (const Status s = open_rails(*attachment.value()); !s) return s;

@@ -18,7 +18,8 @@
 namespace tbt::fabric {
 
 // Everything that a process needs of its host, opened. Rails are in order: cables, then the
-// loopback.
+// loopback. A host whose controller is a PCI device of this machine has no silicon, and of the
+// vectors one element.
 struct Attachment {
   rail::SlotId slot = rail::kNoSlot;
   sys::UniqueFd connection;
@@ -26,6 +27,7 @@ struct Attachment {
   std::vector<std::unique_ptr<rail::HostMemory>> memories;  // of every emulated host
   std::unique_ptr<rail::emulated::EmulatedFabric> silicon;
   rail::HostMemory* memory = nullptr;  // of this host
+  int wake_fd = -1;                    // of this host, one of interrupt_fds
   std::unique_ptr<rail::nhi::PciDevice> device;
   std::vector<std::unique_ptr<rail::Rail>> rails;
 };

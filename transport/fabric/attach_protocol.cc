@@ -46,33 +46,43 @@ Status decode_cable(const json& message, Request& out) {
   return decode_settings(message, out.settings);
 }
 
+std::optional<rail::nhi::PciIdentity> decode_identity(const json& message) {
+  const auto vendor = json_uint(message, "vendor_id", UINT16_MAX);
+  const auto device = json_uint(message, "device_id", UINT16_MAX);
+  if (!vendor || !device) return std::nullopt;
+  return rail::nhi::PciIdentity{static_cast<uint16_t>(*vendor), static_cast<uint16_t>(*device)};
+}
+
+// Of an emulated host it says how many there are, of one with a controller which that is.
 Status decode_grant(const json& message, AttachGrant& out) {
   if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
     return Status(EPROTO, "the daemon speaks another version");
   }
   const auto slot = json_uint(message, "slot", rail::kSlotsMax - 1u);
-  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
   const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
-  if (!slot || *slot == rail::kDaemonSlot || !hosts || !host || *host >= *hosts) {
+  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
+  const auto vfio = decode_identity(message);
+  if (!slot || *slot == rail::kDaemonSlot || !host || vfio.has_value() == hosts.has_value() ||
+      (hosts && *host >= *hosts)) {
     return Status(EPROTO, "the daemon's answer makes no sense");
   }
-  out = {static_cast<uint16_t>(*slot), static_cast<uint32_t>(*host), static_cast<uint32_t>(*hosts)};
+  out = {static_cast<uint16_t>(*slot), static_cast<uint32_t>(*host),
+         static_cast<uint32_t>(hosts.value_or(0)), vfio};
   return {};
 }
 
 Status decode_guest_grant(const json& message, GuestGrant& out) {
   const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
   const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
-  const auto vendor = json_uint(message, "vendor_id", UINT16_MAX);
-  const auto device = json_uint(message, "device_id", UINT16_MAX);
+  const auto identity = decode_identity(message);
   if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
     return Status(EPROTO, "the daemon speaks another version");
   }
-  if (!hosts || !host || *host >= *hosts || !vendor || !device) {
+  if (!hosts || !host || *host >= *hosts || !identity) {
     return Status(EPROTO, "the daemon's answer makes no sense");
   }
-  out = {static_cast<uint32_t>(*host), static_cast<uint32_t>(*hosts),
-         static_cast<uint16_t>(*vendor), static_cast<uint16_t>(*device)};
+  out = {static_cast<uint32_t>(*host), static_cast<uint32_t>(*hosts), identity->vendor,
+         identity->device};
   return {};
 }
 
@@ -106,11 +116,15 @@ Status decode_request(std::string_view text, Request& out) {
 }
 
 std::string encode_grant(const AttachGrant& grant) {
-  return json_dump({{"ok", true},
-                    {"version", kAttachVersion},
-                    {"slot", grant.slot},
-                    {"host", grant.host},
-                    {"hosts", grant.hosts}});
+  json message{
+      {"ok", true}, {"version", kAttachVersion}, {"slot", grant.slot}, {"host", grant.host}};
+  if (grant.vfio) {
+    message["vendor_id"] = grant.vfio->vendor;
+    message["device_id"] = grant.vfio->device;
+  } else {
+    message["hosts"] = grant.hosts;
+  }
+  return json_dump(message);
 }
 
 std::string encode_guest_grant(const GuestGrant& grant) {

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "fabric/cable_settings.h"
+#include "rail/nhi/pci_device.h"
 #include "tbt/status.h"
 
 namespace tbt::fabric {
@@ -28,11 +30,13 @@ struct Request {
 };
 
 // What an attaching process is told beside its descriptors, which are in this order: the silicon,
-// the memory of each host, the interrupt of each host.
+// the memory of each host, the interrupt of each host. Of a host whose controller is a PCI device
+// of the machine: that device, the host's memory, its interrupt.
 struct AttachGrant {
   uint16_t slot = 0;
   uint32_t host = 0;
-  uint32_t hosts = 0;
+  uint32_t hosts = 0;                            // 0 beside a controller
+  std::optional<rail::nhi::PciIdentity> vfio{};  // the controller, if it is one of the machine
 };
 
 // The same for whoever plays the host's controller, which is to seem this one.

@@ -1,5 +1,6 @@
 #include "fabric/open_host.h"
 
+#include "rail/nhi/vfio_window.h"
 #include "rail/shared_rail.h"
 
 namespace tbt::fabric {
@@ -23,9 +24,39 @@ Result<std::unique_ptr<Attachment>> map_host(const HostShape& shape,
   }
   a->slot = shape.slot;
   a->memory = a->memories[shape.host].get();
-  a->memory->set_daemon_wake_fd(a->interrupt_fds[shape.host].get());
+  a->wake_fd = a->interrupt_fds[shape.host].get();
+  a->memory->set_daemon_wake_fd(a->wake_fd);
   a->device = a->silicon->open_device(shape.host);
   if (a->device == nullptr) return Status(ENODEV, "the controller cannot be opened");
+  return a;
+}
+
+Result<std::unique_ptr<Attachment>> map_memory(rail::SlotId slot, sys::UniqueFd memory,
+                                               sys::UniqueFd wake) {
+  auto a = std::make_unique<Attachment>();
+  auto mapped = rail::HostMemory::map(std::move(memory));
+  if (!mapped) return mapped.error();
+  a->slot = slot;
+  a->memories.push_back(std::move(mapped).value());
+  a->interrupt_fds.push_back(std::move(wake));
+  a->memory = a->memories[0].get();
+  a->wake_fd = a->interrupt_fds[0].get();
+  a->memory->set_daemon_wake_fd(a->wake_fd);
+  return a;
+}
+
+Result<std::unique_ptr<Attachment>> map_vfio_host(rail::SlotId slot,
+                                                  rail::nhi::PciIdentity identity,
+                                                  std::vector<sys::UniqueFd> fds,
+                                                  rail::nhi::VfioKernel& kernel) {
+  if (fds.size() != kVfioDescriptors) {
+    return Status(EPROTO, "descriptors of the controller are missing");
+  }
+  auto a = map_memory(slot, std::move(fds[1]), std::move(fds[2]));
+  if (!a) return a;
+  auto window = rail::nhi::VfioWindow::open(std::move(fds[0]), identity, kernel);
+  if (!window) return window.error();
+  a.value()->device = std::move(window).value();
   return a;
 }
 

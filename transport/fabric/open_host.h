@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fabric/attach.h"
+#include "rail/nhi/vfio_kernel.h"
 
 namespace tbt::fabric {
 
@@ -23,6 +24,17 @@ constexpr size_t descriptors_of(uint32_t hosts) noexcept { return 1 + 2 * size_t
 // are not what they should be.
 Result<std::unique_ptr<Attachment>> map_host(const HostShape& shape,
                                              std::vector<sys::UniqueFd> fds);
+
+// The same for a host whose controller is a PCI device of this machine, which its daemon drives.
+// The descriptors are the VFIO device, the host's memory, its wake-up.
+inline constexpr size_t kVfioDescriptors = 3;
+Result<std::unique_ptr<Attachment>> map_vfio_host(
+    rail::SlotId slot, rail::nhi::PciIdentity identity, std::vector<sys::UniqueFd> fds,
+    rail::nhi::VfioKernel& kernel = rail::nhi::VfioKernel::real());
+
+// What both have in common: one host's memory and wake-up, no controller yet.
+Result<std::unique_ptr<Attachment>> map_memory(rail::SlotId slot, sys::UniqueFd memory,
+                                               sys::UniqueFd wake);
 
 // Opens the rails, which the daemon has brought up before.
 Status open_rails(Attachment& host);
