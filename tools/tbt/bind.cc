@@ -33,8 +33,11 @@ void run_bind(const BindOptions& o) {
     fail(wrong);
   const std::string group =
       rail::nhi::look_at_controller(o.request.root, c.function.address).iommu_group;
-  fmt::print("{} is bound to vfio-pci; who drives it needs access to /dev/vfio/{}{}\n",
-             c.function.address, c.has_iommu ? "" : "noiommu-", group);
+  fmt::print(
+      "{0} is bound to vfio-pci; who drives it needs access to /dev/vfio/{1}{2}: 'tbtd "
+      "--controller "
+      "{0} --host N'\n",
+      c.function.address, c.has_iommu ? "" : "noiommu-", group);
 }
 
 void run_unbind(const BindOptions& o) {
