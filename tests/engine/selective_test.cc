@@ -1,4 +1,5 @@
 // Selective repeat: what comes after a gap is kept, and only what is missing is sent again.
+#include "base/bytes.h"
 #include "harness.h"
 
 namespace tbt::engine {
@@ -85,6 +86,95 @@ TEST(Selective, AKeptPacketUnderTheAnswersOfAReadIsNeverExecuted) {
   }
   h.expect_no_completion();
   EXPECT_EQ(h.qp->resp.expected_psn, kRqPsn + 1 + kReorderPackets);
+}
+
+// Three words are in the headers; what is further ahead is in words behind them.
+TEST(Selective, ASackReachesAsFarAsPacketsAreKept) {
+  Harness h;
+  h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + 95), bytes(8));
+  EXPECT_TRUE(h.expect_packet(Opcode::kRcSack).payload.empty());
+  for (const uint32_t ahead : {150u, kReorderPackets - 1}) {
+    h.receive(h.from_peer(Opcode::kRcSendOnly, kRqPsn + ahead), bytes(8));
+    const Sent sack = h.expect_packet(Opcode::kRcSack);
+    EXPECT_EQ(sack.headers.control, (std::array<uint32_t, 3>{0, 0, 1u << 30}));
+    const uint32_t bit = ahead - 1;
+    ASSERT_EQ(sack.payload.size(), 4 * (bit / 32 + 1 - 3));
+    EXPECT_EQ(base::load_be<uint32_t>(&sack.payload[sack.payload.size() - 4]), 1u << bit % 32);
+    EXPECT_EQ(base::load_be<uint32_t>(&sack.payload[4]), 1u << 149 % 32) << "of the one at 150";
+  }
+}
+
+TEST(Selective, ALongSackIsUnderstood) {
+  Harness h({.caps = {256, 16, 4, 4, 64}});
+  for (uint32_t i = 0; i < 200; ++i) {
+    h.post(WrOpcode::kRdmaWrite, i, 0, 8);
+    h.expect_packet(Opcode::kRcWriteOnly);
+  }
+  wire::PacketHeaders sack = h.from_peer(Opcode::kRcSack, kSqPsn);
+  sack.src_qp = kPeerQpn;
+  sack.syndrome = 0x1f;
+  sack.control.fill(0xffffffff);
+  std::vector<std::byte> tail(8);
+  base::store_be<uint32_t>(tail.data(), 0xffffffff);
+  base::store_be<uint32_t>(tail.data() + 4, 0b101);  // packets 130 and 132, not 131
+  h.receive(sack, tail);
+  h.expect_completion();
+  EXPECT_EQ(h.expect_packet(Opcode::kRcWriteOnly).headers.psn, kSqPsn + 1);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcWriteOnly).headers.psn, kSqPsn + 131);
+  h.expect_silence();
+  for (size_t cut = 1; cut < 4; ++cut) {  // words that are not whole say nothing
+    sack.control.fill(0);
+    h.receive(sack, std::vector<std::byte>(cut, std::byte{0xff}));
+    h.expect_silence();
+  }
+}
+
+// The window counts what is on its way, and what has arrived behind a gap is not.
+TEST(Selective, AGapDoesNotHoldUpNewPackets) {
+  Harness h({.caps = {512, 16, 4, 4, 64}});
+  for (uint32_t i = 0; i < 400; ++i) h.post(WrOpcode::kRdmaWrite, i, 0, 8, 0);
+  uint32_t psn = kSqPsn;
+  for (; psn < kSqPsn + 256; ++psn)
+    EXPECT_EQ(h.expect_packet(Opcode::kRcWriteOnly).headers.psn, psn);
+  h.expect_silence();
+  const auto has = [&](uint32_t words) {  // all of so many words behind the first packet
+    wire::PacketHeaders sack = h.from_peer(Opcode::kRcSack, kSqPsn - 1);
+    sack.src_qp = kPeerQpn;
+    sack.syndrome = 0x1f;
+    sack.control.fill(0xffffffff);
+    h.receive(sack, std::vector<std::byte>(4 * (words - 3), std::byte{0xff}));
+  };
+  has(3);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcWriteOnly).headers.psn, kSqPsn) << "what is missing";
+  h.expect_silence();  // the loss has halved the window, and more than that is on its way
+  has(6);
+  for (; psn < kSqPsn + 128 + 6 * 32; ++psn)
+    EXPECT_EQ(h.expect_packet(Opcode::kRcWriteOnly).headers.psn, psn);
+  h.expect_silence();
+}
+
+// As long as the peer hears anything new, silence is not what holds up the missing packet.
+TEST(Selective, NewsOfArrivalsPutOffTheMeasuredTimer) {
+  Harness h({.timeout = 0});
+  h.post(WrOpcode::kRdmaWrite, 1, 0, 8);
+  h.expect_packet(Opcode::kRcWriteOnly);
+  h.pass(Duration::from_us(100));
+  h.receive_ack(kSqPsn);
+  h.expect_completion();  // a round trip takes 100 us
+  for (uint32_t i = 0; i < 8; ++i) {
+    h.post(WrOpcode::kRdmaWrite, 2 + i, 0, 8);
+    h.expect_packet(Opcode::kRcWriteOnly);
+  }
+  for (uint32_t arrived = 1; arrived < 7; ++arrived) {
+    h.pass(Duration::from_us(200));
+    receive_sack(h, kSqPsn, (1u << arrived) - 1);
+    if (arrived == 1) h.expect_packet(Opcode::kRcWriteOnly);
+    h.expect_silence();
+  }
+  EXPECT_EQ(h.endpoint->stats().probes, 0u);
+  h.pass(Duration::from_ms(1));
+  h.expect_packet(Opcode::kRcWriteOnly);
+  EXPECT_EQ(h.endpoint->stats().probes, 1u);
 }
 
 TEST(Selective, WhatIsTooFarAheadIsNotKept) {

@@ -309,7 +309,7 @@ void handle_response(Core& core, QueuePair& qp, const wire::ParsedPacket& packet
   if (headers.is(wire::kOpAtomic)) return handle_atomic_answer(core, qp, headers);
   handle_ack(core, qp, headers);
   if (!qp.may_send()) return;
-  if (headers.is(wire::kOpControl)) handle_sack(core, qp, headers);
+  if (headers.is(wire::kOpControl)) handle_sack(core, qp, headers, payload);
   settle(core, qp);
 }
 

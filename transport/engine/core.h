@@ -142,7 +142,8 @@ void forget_repairs(RequesterState& req) noexcept;
 void keep_place(QueuePair& qp) noexcept;
 void resume_fresh(QueuePair& qp) noexcept;
 // What a SACK says of packets after the gap; its acknowledge was taken before.
-void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) noexcept;
+void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
+                 std::span<const std::byte> tail) noexcept;
 // The peer has this packet, or its early answer is in place. Less than kReorderPackets after
 // una_psn.
 void mark_arrived(RequesterState& req, uint32_t psn) noexcept;
@@ -156,7 +157,7 @@ void skip_sacked(QueuePair& qp) noexcept;
 bool keep_early(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
                 std::span<const std::byte> payload);
 // Makes a SACK of an acknowledge.
-void fill_sack(const QueuePair& qp, wire::PacketHeaders& headers) noexcept;
+void fill_sack(const QueuePair& qp, TxPacket& packet) noexcept;
 
 // responder.cc
 void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,

@@ -44,9 +44,11 @@ struct Options {
   bool uc_drop = false;
   // RC, towards peers that know the IBA only: go-back-N, no SACK, no timer but the ACK timeout.
   bool go_back_n = false;
-  uint32_t window_packets = 256;   // most unacknowledged request packets of an RC queue pair
+  // Most request packets of an RC queue pair that were sent and have not arrived as far as is
+  // known.
+  uint32_t window_packets = 256;
   uint32_t window_least = 64;      // what losses may narrow that to: some round trips' worth
-  uint32_t early_packets = 4096;   // most packets kept after gaps, all queue pairs together
+  uint32_t early_packets = 8192;   // most packets kept after gaps, all queue pairs together
   uint32_t packets_per_turn = 16;  // of one queue pair before the next one's turn
   uint32_t ack_req_every = 32;     // at least every so many packets one asks for an acknowledge
   Duration uc_request_first =

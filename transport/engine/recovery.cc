@@ -4,10 +4,12 @@
 // milliseconds to seconds. Far below it the requester repeats by a timer of its own, measured from
 // the round trip (RFC 6298: smoothed mean and mean deviation; after two in vain the
 // interval doubles).
-// Such a repetition uses up no retry_cnt.
+// Such a repetition uses up no retry_cnt. While the peer goes on naming packets that have arrived
+// (selective.cc) there is no silence.
 //
-// Going back costs what is on its way, so a loss narrows the window and progress widens it again
-// (additive increase, multiplicative decrease; RFC 5681).
+// A loss narrows the window and progress widens it again (additive increase, multiplicative
+// decrease; RFC 5681): a receiver that cannot keep up is not sent more than it takes. What the peer
+// has behind a gap is not in the window, so that it stays full while a gap is repaired.
 #include <algorithm>
 #include <cstdlib>
 

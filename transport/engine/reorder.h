@@ -17,7 +17,7 @@ namespace tbt::engine {
 
 // Packets ahead of the expected one that are kept, and what a sender remembers of them. A power of
 // two, so that a PSN's low bits name its place.
-inline constexpr uint32_t kReorderPackets = 256;
+inline constexpr uint32_t kReorderPackets = 1024;
 
 struct StoredPacket {
   wire::ParsedPacket packet;
@@ -47,18 +47,28 @@ class ReorderBuffer {
 
   [[nodiscard]] uint32_t count() const noexcept { return count_; }
   [[nodiscard]] bool has(uint32_t psn) const noexcept {
-    const auto& place = places_[psn % kReorderPackets];
-    return place && place->packet.headers.psn == psn;
+    return is_used(psn) && numbers_[psn % kReorderPackets] == psn;
   }
+  // Which of the 32 packets from `first` on are kept: bit i is `first` + i.
+  [[nodiscard]] uint32_t kept_from(uint32_t first) const noexcept;
   // True if it is kept now, or was already.
   bool keep(const wire::ParsedPacket& packet, std::span<const std::byte> payload);
   // The packet of this PSN leaves the buffer; nullptr if it is not there. It goes back to the
   // store.
   std::unique_ptr<StoredPacket> take(uint32_t psn) noexcept;
 
+  // The part of a SACK that does not fit into its headers, while it is sent.
+  std::array<std::byte, kReorderPackets / 8> sack_tail;
+
  private:
+  [[nodiscard]] bool is_used(uint32_t psn) const noexcept {
+    return (used_[psn % kReorderPackets / 64] >> (psn % 64) & 1) != 0;
+  }
+
   PacketStore& store_;
   std::array<std::unique_ptr<StoredPacket>, kReorderPackets> places_;
+  std::array<uint32_t, kReorderPackets> numbers_{};    // the PSNs of those in use
+  std::array<uint64_t, kReorderPackets / 64> used_{};  // a bit per place
   uint32_t count_ = 0;
 };
 

@@ -77,8 +77,10 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
 
 bool window_open(const QueuePair& qp) noexcept {
   if (qp.type != QpType::kRc) return true;
-  const auto in_flight = static_cast<uint32_t>(psn_diff(qp.req.send_psn, qp.req.una_psn));
-  return in_flight < qp.req.window + qp.req.read_psns;
+  const RequesterState& req = qp.req;
+  const auto ahead = static_cast<uint32_t>(psn_diff(req.send_psn, req.una_psn));
+  const uint32_t most = std::min(req.window + req.sacked_count, kReorderPackets);
+  return ahead < most + req.read_psns;
 }
 
 Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool last) noexcept {

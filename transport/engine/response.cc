@@ -153,7 +153,7 @@ bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
   if (!resp.ack_owed) return false;
   resp.ack_owed = false;
   make_ack(qp, psn_add(resp.expected_psn, wire::kPsnMask), ack_syndrome(qp), packet);
-  if (resp.early && resp.early->count() != 0) fill_sack(qp, packet.headers);
+  if (resp.early && resp.early->count() != 0) fill_sack(qp, packet);
   return true;
 }
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "base/bytes.h"
 #include "engine/core.h"
 #include "wire/psn.h"
 
@@ -26,11 +27,21 @@ uint64_t& word_of(RequesterState& req, uint32_t psn) noexcept {
 }
 uint64_t bit_of(uint32_t psn) noexcept { return uint64_t{1} << (psn % 64); }
 
+// Word w of a SACK: the first ones are in its headers, the others behind them.
+uint32_t sack_word(const wire::PacketHeaders& headers, std::span<const std::byte> tail,
+                   uint32_t w) noexcept {
+  const auto in_headers = static_cast<uint32_t>(headers.control.size());
+  return w < in_headers ? headers.control[w]
+                        : base::load_be<uint32_t>(tail.data() + size_t{4} * (w - in_headers));
+}
+
 // Marks what the peer has; returns one past the highest of it, or `end` if that is nothing.
-uint32_t mark(RequesterState& req, const wire::PacketHeaders& headers, uint32_t end) noexcept {
+uint32_t mark(RequesterState& req, const wire::PacketHeaders& headers,
+              std::span<const std::byte> tail, uint32_t end) noexcept {
+  const auto words = static_cast<uint32_t>(headers.control.size() + tail.size() / 4);
   uint32_t highest = end;
-  for (uint32_t w = 0; w < headers.control.size(); ++w) {
-    for (uint32_t bits = headers.control[w]; bits != 0; bits &= bits - 1) {
+  for (uint32_t w = 0; w < std::min(words, kReorderPackets / kBitsOfWord); ++w) {
+    for (uint32_t bits = sack_word(headers, tail, w); bits != 0; bits &= bits - 1) {
       const auto bit = static_cast<uint32_t>(std::countr_zero(bits));
       const uint32_t psn = psn_add(end, 1 + w * kBitsOfWord + bit);
       if (psn_diff(psn, req.sent_end) >= 0) return highest;  // never sent: a liar, or damage
@@ -96,10 +107,13 @@ void resume_fresh(QueuePair& qp) noexcept {
   qp.req.cursor = qp.req.fresh_cursor;
 }
 
-void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) noexcept {
+void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
+                 std::span<const std::byte> tail) noexcept {
   const uint32_t end = psn_add(headers.psn, 1);
   if (end != qp.req.una_psn || !has_outstanding(qp)) return;
-  const uint32_t highest = mark(qp.req, headers, end);
+  const uint32_t known = qp.req.sacked_count;
+  const uint32_t highest = mark(qp.req, headers, tail, end);
+  if (qp.req.sacked_count != known) arm_probe(core, qp);
   if (highest != end) repair(core, qp, highest);
 }
 
@@ -173,15 +187,28 @@ bool keep_early(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
   return qp.resp.early->keep(packet, payload);
 }
 
-void fill_sack(const QueuePair& qp, wire::PacketHeaders& headers) noexcept {
+void fill_sack(const QueuePair& qp, TxPacket& packet) noexcept {
+  wire::PacketHeaders& headers = packet.headers;
   headers.opcode = static_cast<uint8_t>(wire::Opcode::kRcSack);
   headers.src_qp = qp.number;
   headers.control.fill(0);
+  ReorderBuffer& early = *qp.resp.early;
   const uint32_t first = psn_add(qp.resp.expected_psn, 1);
-  for (uint32_t i = 0; i < kBitsOfWord * headers.control.size(); ++i) {
-    if (qp.resp.early->has(psn_add(first, i)))
-      headers.control[i / kBitsOfWord] |= 1u << (i % kBitsOfWord);
+  const auto in_headers = static_cast<uint32_t>(headers.control.size());
+  uint32_t left = early.count();
+  uint32_t words = 0;
+  for (; words < kReorderPackets / kBitsOfWord && (left != 0 || words < in_headers); ++words) {
+    const uint32_t kept = early.kept_from(psn_add(first, words * kBitsOfWord));
+    left -= std::min(left, static_cast<uint32_t>(std::popcount(kept)));
+    if (words < in_headers) {
+      headers.control[words] = kept;
+    } else {
+      base::store_be<uint32_t>(early.sack_tail.data() + size_t{4} * (words - in_headers), kept);
+    }
   }
+  packet.payload_bytes = 4 * (words - in_headers);
+  packet.pieces = packet.payload_bytes != 0 ? 1 : 0;
+  packet.payload[0] = std::span(early.sack_tail).first(packet.payload_bytes);
 }
 
 }  // namespace tbt::engine

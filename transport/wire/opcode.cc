@@ -77,7 +77,7 @@ constexpr Row kRows[] = {
     {Opcode::kQpReset, "qp reset", kOpControl | kOnly},
     {Opcode::kUcCredit, "uc credit", kOpControl | kOnly},
     {Opcode::kUcCreditRequest, "uc credit request", kOpControl | kOnly},
-    {Opcode::kRcSack, "rc sack", kOpAeth | kOpControl | kOnly},
+    {Opcode::kRcSack, "rc sack", kOpAeth | kOpControl | kOpPayload | kOnly},
 };
 
 constexpr std::array<OpcodeInfo, 256> make_table() {
