@@ -17,9 +17,11 @@ constexpr uint32_t kEntries = 8;
 class Guest final : public emulated::GuestPort {
  public:
   std::byte* find(uint64_t iova, uint64_t bytes) noexcept override {
+    if (!bus_master) return nullptr;
     if (iova > memory.size() || bytes > memory.size() - iova) return nullptr;
     return memory.data() + iova;
   }
+  [[nodiscard]] bool is_bus_master() const noexcept override { return bus_master; }
   void fire(uint32_t vector) noexcept override { ++fired[vector]; }
 
   Descriptor& descriptor(uint64_t base, uint32_t i) {
@@ -28,6 +30,7 @@ class Guest final : public emulated::GuestPort {
 
   std::vector<std::byte> memory = std::vector<std::byte>(4 << 20);
   std::map<uint32_t, int> fired;
+  bool bus_master = true;
 };
 
 // Host 0 is ours, host 1 a guest; `world` is our process, `server` the guest's.
@@ -148,6 +151,15 @@ TEST_F(GuestTest, AnAddressThatIsNotMappedIsAFault) {
   ASSERT_TRUE(send(*ours_, 7, 1));
   nhi().advance(INT64_MAX / 2);
   EXPECT_EQ(world_.fabric->counters(1).dma_faults, 1u);
+}
+
+TEST_F(GuestTest, ADeviceThatIsNoBusMasterDoesNotTry) {
+  start_rx(2);
+  guest_.bus_master = false;
+  ASSERT_TRUE(send(*ours_, 7, 1));
+  nhi().advance(INT64_MAX / 2);
+  EXPECT_EQ(word(0) & kCompleted, 0u);
+  EXPECT_EQ(world_.fabric->counters(1).dma_faults, 0u);
 }
 
 }  // namespace

@@ -44,7 +44,8 @@ GuestServer::GuestServer(fabric::Attachment& fabric, const fabric::GuestGrant& s
   if (!signals_) fail("cannot watch for signals");
   if (!options_.trace_path.empty()) open_trace(options_.trace_path);
   device_.set_controller(fabric_.device.get());
-  device_.on_memory_change([this] { fabric_.silicon->guest_memory_changed(host_); });
+  device_.on_memory_change(
+      [this] { fabric_.silicon->guest_memory_changed(host_, device_.memory().bytes()); });
   fabric_.silicon->attach_guest(host_, &device_);
 }
 

@@ -24,10 +24,15 @@ json cables_of(const rail::emulated::EmulatedFabric& silicon) {
 }
 
 json controller_of(const rail::emulated::NhiCounters& c) {
-  return {{"interrupts", c.interrupts},   {"dma_faults", c.dma_faults},
-          {"misuse", c.misuse},           {"last_misuse", c.last_misuse},
-          {"pdf_drops", c.pdf_drops},     {"overruns", c.overruns},
-          {"unreachable", c.unreachable}, {"control_drops", c.control_drops}};
+  return {{"interrupts", c.interrupts},
+          {"dma_faults", c.dma_faults},
+          {"misuse", c.misuse},
+          {"last_misuse", c.last_misuse},
+          {"pdf_drops", c.pdf_drops},
+          {"overruns", c.overruns},
+          {"unreachable", c.unreachable},
+          {"control_drops", c.control_drops},
+          {"mapped_bytes", c.mapped_bytes}};
 }
 
 }  // namespace

@@ -45,10 +45,12 @@ inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t byte
   }
   return nullptr;
 }
-// The same for an access of the device: what is not mapped is a counted fault.
+// The same for an access of the device: what is not mapped is a counted fault, unless the device
+// may not reach memory at all.
 inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
   std::byte* const found = find_mapped(host, iova, bytes);
-  if (found == nullptr) host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
+  const bool tried = host.guest == nullptr || host.guest->is_bus_master();
+  if (found == nullptr && tried) host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
   return found;
 }
 // Sets a bit of the interrupt status, and fires if it is enabled and was not set.

@@ -191,8 +191,10 @@ void EmulatedFabric::attach_guest(uint32_t host, GuestPort* guest) noexcept {
   state_->hosts[host].guest = guest;
 }
 
-void EmulatedFabric::guest_memory_changed(uint32_t host) noexcept {
-  state_->silicon.nhis[host].iova_generation.fetch_add(1, std::memory_order_release);
+void EmulatedFabric::guest_memory_changed(uint32_t host, uint64_t bytes) noexcept {
+  NhiSilicon& nhi = state_->silicon.nhis[host];
+  nhi.guest_bytes.store(bytes, std::memory_order_relaxed);
+  nhi.iova_generation.fetch_add(1, std::memory_order_release);
 }
 
 bool EmulatedFabric::is_guest(uint32_t host) const noexcept {
@@ -205,9 +207,11 @@ void EmulatedFabric::trace_control(ControlTap tap) { state_->control.set_tap(std
 NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   const NhiSilicon& nhi = state_->silicon.nhis[host];
-  return {nhi.dma_faults.load(), nhi.misuse.load(),       misuse_text(nhi.last_misuse.load()),
-          nhi.pdf_drops.load(),  nhi.overruns.load(),     nhi.unreachable.load(),
-          nhi.interrupts.load(), nhi.control_drops.load()};
+  uint64_t mapped = nhi.guest_bytes.load();
+  for (const IovaRange& range : nhi.iova) mapped += range.bytes.load();
+  return {nhi.dma_faults.load(), nhi.misuse.load(),        misuse_text(nhi.last_misuse.load()),
+          nhi.pdf_drops.load(),  nhi.overruns.load(),      nhi.unreachable.load(),
+          nhi.interrupts.load(), nhi.control_drops.load(), mapped};
 }
 
 void EmulatedFabric::remove_device(uint32_t host, bool removed) noexcept {

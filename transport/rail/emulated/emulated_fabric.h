@@ -54,6 +54,7 @@ struct NhiCounters {
   uint64_t unreachable = 0;  // cable pulled, or peer's ring not enabled
   uint64_t interrupts = 0;
   uint64_t control_drops = 0;  // packets for ring 0 that got lost
+  uint64_t mapped_bytes = 0;   // no count: memory that the controller may reach at the moment
 };
 
 class EmulatedFabric {
@@ -79,9 +80,10 @@ class EmulatedFabric {
   void attach_host(uint32_t host, HostMemory* memory, int interrupt_fd) noexcept;
   // Makes this process the one that sees the memory of `host`, one of FabricConfig::guests. Call
   // advance() of the host's device whenever the interrupt descriptor given to attach_host becomes
-  // readable, and guest_memory_changed() after each change of what find() answers.
+  // readable, and guest_memory_changed() after each change of what find() answers, with how much
+  // memory that is.
   void attach_guest(uint32_t host, GuestPort* guest) noexcept;
-  void guest_memory_changed(uint32_t host) noexcept;
+  void guest_memory_changed(uint32_t host, uint64_t bytes) noexcept;
   [[nodiscard]] bool is_guest(uint32_t host) const noexcept;
 
   void trace_control(ControlTap tap);

@@ -14,6 +14,9 @@ class GuestPort {
   // Memory behind [iova, iova + bytes), in one piece in this process; nullptr where not all of it
   // is mapped. Valid until the mapping is taken away.
   virtual std::byte* find(uint64_t iova, uint64_t bytes) noexcept = 0;
+  // Whether the machine lets its device reach anything at all; where not, the device does not even
+  // try, so nothing that is not found is a fault.
+  [[nodiscard]] virtual bool is_bus_master() const noexcept { return true; }
   // MSI-X.
   virtual void fire(uint32_t vector) noexcept = 0;
 };

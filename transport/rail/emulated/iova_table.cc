@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
+
 namespace tbt::rail::emulated {
 
 // A file that shrinks while it is mapped kills whoever touches what is gone, so it must be one that
@@ -24,7 +26,8 @@ Result<std::map<IovaTable::FileKey, IovaTable::File>::iterator> IovaTable::open_
       ::mmap(nullptr, file.bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (base == MAP_FAILED) return Status(errno, "cannot map the machine's memory");
   file.base = static_cast<std::byte*>(base);
-  return files_.emplace(FileKey{info.st_dev, info.st_ino}, file).first;
+  file.fd.reset(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  return files_.emplace(FileKey{info.st_dev, info.st_ino}, std::move(file)).first;
 }
 
 bool IovaTable::overlaps(uint64_t iova, uint64_t bytes) const noexcept {
@@ -53,6 +56,7 @@ Status IovaTable::map(uint64_t iova, uint64_t bytes, const sys::UniqueFd& fd, ui
     }
     piece.base = whole_file.base + file_offset;
     piece.file->second.pieces++;
+    bytes_ += bytes;
   }
   pieces_.emplace(iova, piece);
   return {};
@@ -62,7 +66,10 @@ Status IovaTable::map(uint64_t iova, uint64_t bytes, const sys::UniqueFd& fd, ui
 void IovaTable::release(const Piece& piece) noexcept {
   if (piece.file == files_.end()) return;
   File& file = piece.file->second;
-  if (piece.base != nullptr) file.pieces--;
+  if (piece.base != nullptr) {
+    file.pieces--;
+    bytes_ -= piece.bytes;
+  }
   if (file.pieces != 0) return;
   ::munmap(file.base, file.bytes);
   files_.erase(piece.file);
@@ -80,6 +87,7 @@ Status IovaTable::unmap(uint64_t iova, uint64_t bytes) {
   for (; end != pieces_.end() && end->first <= last; ++end) {
     if (end->second.bytes - 1 > last - end->first) return Status(EINVAL, "cuts a mapping");
   }
+  drop_joined(iova, last);
   for (auto it = begin; it != end; ++it) release(it->second);
   pieces_.erase(begin, end);
   last_ = pieces_.end();
@@ -87,6 +95,7 @@ Status IovaTable::unmap(uint64_t iova, uint64_t bytes) {
 }
 
 void IovaTable::clear() noexcept {
+  drop_joined(0, UINT64_MAX);
   for (const auto& [iova, piece] : pieces_) release(piece);
   pieces_.clear();
   last_ = pieces_.end();
@@ -102,13 +111,60 @@ std::byte* IovaTable::find(uint64_t iova, uint64_t bytes) noexcept {
   if (last_->second.base == nullptr || into >= last_->second.bytes) return nullptr;
   std::byte* const found = last_->second.base + into;
   // What goes on in the next piece may lie behind this one in the file, too.
+  bool together = true;
   uint64_t reached = last_->second.bytes - into;
   for (auto next = std::next(last_); reached < bytes; ++next) {
-    if (next == pieces_.end() || next->first != iova + reached) return nullptr;
-    if (next->second.base != found + reached) return nullptr;
+    const bool goes_on = next != pieces_.end() && next->first == iova + reached;
+    if (!goes_on || next->second.base == nullptr) return nullptr;
+    together = together && next->second.base == found + reached;
     reached += next->second.bytes;
   }
-  return found;
+  return together ? found : join(iova, bytes);
+}
+
+// All of the range is mapped, in pieces.
+std::byte* IovaTable::join(uint64_t iova, uint64_t bytes) noexcept {
+  if (bytes > kJoinedBytesMax) return nullptr;
+  const uint64_t into = iova % kPageBytes;
+  const Range range{iova - into, (into + bytes + kPageBytes - 1) / kPageBytes * kPageBytes};
+  const auto known = joined_.find(range);
+  if (known != joined_.end()) return known->second + into;
+  if (joined_.size() >= kJoinedMax) return nullptr;
+  void* const reserved =
+      ::mmap(nullptr, range.second, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return nullptr;
+  auto* const base = static_cast<std::byte*>(reserved);
+  if (!map_side_by_side(range, base)) {
+    ::munmap(base, range.second);
+    return nullptr;
+  }
+  joined_.emplace(range, base);
+  return base + into;
+}
+
+bool IovaTable::map_side_by_side(const Range& range, std::byte* base) noexcept {
+  for (uint64_t done = 0; done < range.second;) {
+    const auto& [start, piece] = *std::prev(pieces_.upper_bound(range.first + done));
+    const uint64_t into = range.first + done - start;
+    const uint64_t part = std::min(piece.bytes - into, range.second - done);
+    const File& file = piece.file->second;
+    const auto at = static_cast<off_t>(piece.base - file.base) + static_cast<off_t>(into);
+    const void* const mapped = ::mmap(base + done, part, PROT_READ | PROT_WRITE,
+                                      MAP_SHARED | MAP_FIXED | MAP_NORESERVE, file.fd.get(), at);
+    if (mapped == MAP_FAILED) return false;
+    done += part;
+  }
+  return true;
+}
+
+// What lies in [first, last], or partly.
+void IovaTable::drop_joined(uint64_t first, uint64_t last) noexcept {
+  std::erase_if(joined_, [&](const auto& entry) {
+    const auto& [start, bytes] = entry.first;
+    if (start > last || start + (bytes - 1) < first) return false;
+    ::munmap(entry.second, bytes);
+    return true;
+  });
 }
 
 }  // namespace tbt::rail::emulated

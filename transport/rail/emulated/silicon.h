@@ -75,7 +75,8 @@ struct alignas(64) NhiSilicon {
   Register removed;
   Register guest;  // a virtual machine plays this host: only one process sees its memory
   alignas(64) std::array<IovaRange, 32> iova;
-  Register iova_generation;  // counts changes of it
+  Register iova_generation;           // counts changes of it
+  std::atomic<uint64_t> guest_bytes;  // a virtual machine's memory that can be reached
   alignas(64) std::atomic<uint64_t> dma_faults, misuse, pdf_drops, overruns, unreachable,
       interrupts;
   std::atomic<Misuse> last_misuse;

@@ -40,6 +40,7 @@ class VfioUserDevice final : public GuestPort {
   void disconnect() noexcept;
 
   std::byte* find(uint64_t iova, uint64_t bytes) noexcept override;
+  [[nodiscard]] bool is_bus_master() const noexcept override { return config_.is_bus_master(); }
   void fire(uint32_t vector) noexcept override;
 
   [[nodiscard]] const IovaTable& memory() const noexcept { return memory_; }
