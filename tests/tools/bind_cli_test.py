@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""tbt bind, tbt unbind and tbt nhi probe from outside.
+"""tbt bind, tbt unbind and tbt nhi from outside.
 
   bind_cli_test.py BIN_DIR [unittest options]
 """
@@ -42,14 +42,17 @@ class Bind(Fabric):
         self.bad("bind", "3a:00.0", *root, says="--yes")
         self.assertIn("0-1 'TS5'", self.tbt("bind", "3a:00.0", *root).stdout)
 
-    def test_probing_says_what_is_missing(self):
+    def test_looking_says_what_is_missing(self):
         root = ["--root", self.root]
-        self.bad("nhi", "probe", "3a", *root, says="lspci -D")
-        self.bad("nhi", "probe", "3b:00.0", *root, says="no PCI device")
-        self.bad("nhi", "probe", "3a:00.0", *root, says="VT-d")
+        for word in ("probe", "ring0"):
+            self.bad("nhi", word, "3a", *root, says="lspci -D")
+            self.bad("nhi", word, "3b:00.0", *root, says="no PCI device")
+            self.bad("nhi", word, "3a:00.0", *root, says="VT-d")
+        self.bad("nhi", "ring0", "3a:00.0", *root, "--repeat", "0", code=2, says="repeat")
         (self.root / "sys/kernel/iommu_groups/17").mkdir(parents=True)
         (self.device / "iommu_group").symlink_to(self.root / "sys/kernel/iommu_groups/17")
-        self.bad("nhi", "probe", "3a:00.0", *root, says=["0000:3a:00.0: ", "modprobe vfio-pci"])
+        for word in ("probe", "ring0"):
+            self.bad("nhi", word, "3a:00.0", *root, says=["0000:3a:00.0: ", "modprobe vfio-pci"])
 
     def test_what_is_so_already_is_no_failure(self):
         self.assertIn("is not bound", self.good("unbind", "3a:00.0", "--root", self.root))
