@@ -33,7 +33,8 @@ def end(process, seconds=5):
 class Guest:
     """Started by the constructor; booted when wait_for_boot() returns."""
 
-    def __init__(self, fabric, host, parts, kernel, modules=MODULES, append="", qemu_options=()):
+    def __init__(self, fabric, host, parts, kernel, modules=MODULES, append="", qemu_options=(),
+                 files=()):
         self.fabric, self.host, self.parts, self.kernel = fabric, host, parts, kernel
         self.site = fabric.site
         self.name = f"host{host}"
@@ -44,7 +45,7 @@ class Guest:
         self.console = self.stem.with_suffix(".console")
         self.trace = self.stem.with_suffix(".trace")
         self._serve()
-        self._boot(modules, append, qemu_options)
+        self._boot(modules, append, qemu_options, files)
 
     def _serve(self):
         path = self.stem.with_suffix(".vfio")
@@ -60,9 +61,9 @@ class Guest:
                 raise CaseFailed(f"tbt fabric serve: {self.server_log.read_text()}")
             time.sleep(0.02)
 
-    def _boot(self, modules, append, qemu_options):
+    def _boot(self, modules, append, qemu_options, files):
         image = self.stem.with_suffix(".initramfs")
-        image.write_bytes(initramfs.build(self.parts, self.kernel, modules))
+        image.write_bytes(initramfs.build(self.parts, self.kernel, modules, files))
         control = self.stem.with_suffix(".control")
         device = f'{{"driver":"vfio-user-pci","socket":{{"path":"{self.stem.with_suffix(".vfio")}","type":"unix"}},' \
                  '"rombar":0}'

@@ -12,7 +12,9 @@ while read -r module parameters; do
   insmod "/lib/modules/$module.ko" $parameters || echo "init: module $module was refused"
 done </lib/modules/order
 # The model cannot wake a controller that was suspended while nothing was plugged: it has no PME.
-for control in /sys/bus/pci/drivers/thunderbolt/*/power/control; do echo on >"$control"; done
+for control in /sys/bus/pci/drivers/thunderbolt/*/power/control; do
+  if [ -e "$control" ]; then echo on >"$control"; fi
+done
 mount -t configfs configfs /sys/kernel/config 2>/dev/null
 ip link set lo up
 stty -F /dev/ttyS1 raw -echo

@@ -1,10 +1,12 @@
-"""Builds the initramfs of a test guest: busybox, an init that takes commands over a serial port, and modules."""
+"""Builds the initramfs of a test guest: busybox, an init that takes commands over a serial port, modules, and programs
+of this machine with the libraries that they need."""
 import gzip
 import lzma
 import pathlib
 import re
 import stat
 import subprocess
+import tempfile
 
 INIT = pathlib.Path(__file__).with_name("guest_init.sh")
 
@@ -15,6 +17,7 @@ class Archive:
     def __init__(self):
         self.parts = []
         self.inode = 0
+        self.folders = set()
 
     def add(self, name, mode, data=b"", device=(0, 0)):
         self.inode += 1
@@ -24,9 +27,17 @@ class Archive:
         self.parts += [head, bytes(-len(head) % 4), data, bytes(-len(data) % 4)]
 
     def directory(self, name):
+        """With those above it; one that is there already is left alone."""
+        if name in self.folders:
+            return
+        self.folders.add(name)
+        if "/" in name:
+            self.directory(name.rsplit("/", 1)[0])
         self.add(name, stat.S_IFDIR | 0o755)
 
     def file(self, name, data, mode=0o644):
+        if "/" in name:
+            self.directory(name.rsplit("/", 1)[0])
         self.add(name, stat.S_IFREG | mode, data)
 
     def link(self, name, target):
@@ -65,6 +76,30 @@ def with_dependencies(kernel, names):
     for name in names:
         visit(name)
     return [(name, contents[name]) for name in order]
+
+
+def libraries_of(path):
+    """The paths by which the dynamic loader finds what a program or library needs; its own is among them."""
+    text = subprocess.run(["ldd", str(path)], capture_output=True, text=True, check=True).stdout
+    return set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", text, re.M))
+
+
+def without_debug_information(path):
+    """The bytes of a program; what only a debugger wants would fill the guest's memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        small = pathlib.Path(folder) / "small"
+        subprocess.run(["strip", "--strip-debug", "-o", str(small), str(path)], check=True)
+        return small.read_bytes()
+
+
+def with_libraries(programs):
+    """Files for build(): programs or libraries of this machine, as {name in the guest: path here}, and what they need,
+    which lies in the guest where it lies here."""
+    files = {name: (path, 0o755) for name, path in programs.items()}
+    for path in programs.values():
+        for library in libraries_of(path):
+            files.setdefault(library.lstrip("/"), (library, 0o755))
+    return [(name, without_debug_information(path), mode) for name, (path, mode) in sorted(files.items())]
 
 
 def build(parts, kernel, modules, files=()):
