@@ -87,12 +87,9 @@ int poll_cq(ibv_cq* cq, int count, ibv_wc* out) noexcept {
   return done;
 }
 
-// Moderation puts events off until several completions are there or a while has passed. We send
-// each event at once, say so in cq_mod_caps (all zero), and accept what asks for no more than that.
-int modify_cq(ibv_cq*, ibv_modify_cq_attr* attr) noexcept {
+int modify_cq(ibv_cq* cq, ibv_modify_cq_attr* attr) noexcept {
   if (attr->attr_mask != IBV_CQ_ATTR_MODERATE) return EINVAL;
-  const bool at_once = attr->moderate.cq_count <= 1 && attr->moderate.cq_period == 0;
-  return at_once ? 0 : EOPNOTSUPP;
+  return ours(cq).impl->moderate(attr->moderate.cq_count, attr->moderate.cq_period).code();
 }
 
 int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept {

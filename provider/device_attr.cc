@@ -109,6 +109,7 @@ int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input
   mine.device_cap_flags_ex = mine.orig_attr.device_cap_flags;
   mine.phys_port_cnt_ex = 1;
   mine.max_dm_size = kMaxDmBytes;
+  mine.cq_mod_caps = {.max_cq_count = 0xffff, .max_cq_period = 0xffff};
   copy_out(mine, attr, size);
   return 0;
 }

@@ -133,6 +133,7 @@ void ContextImpl::close() {
     const auto hold = process_.guard();
     for (auto& [object, owned] : objects_) {
       if (auto* window = dynamic_cast<MwImpl*>(owned.get())) window->forget();
+      if (auto* cq = dynamic_cast<CqImpl*>(owned.get())) process_.endpoint().forget(cq->queue);
     }
     for (auto& [object, owned] : objects_) {
       if (auto* mr = dynamic_cast<MrImpl*>(owned.get()))

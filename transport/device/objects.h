@@ -82,6 +82,7 @@ class CqImpl final : public Cq, public Object {
   void arm(bool solicited_only) noexcept override;
   uint32_t entries() const noexcept override { return queue.entries(); }
   Status resize(uint32_t entries) override;
+  Status moderate(uint32_t count, uint32_t period_us) override;
   Status destroy() override;
   void notify_completion() noexcept override;
 

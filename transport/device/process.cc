@@ -195,6 +195,10 @@ bool Process::transmit(Instant now) {
 void Process::deliver_events() {
   engine::Event event;
   while (endpoint_->poll_event(event)) {
+    if (event.kind == engine::Event::Kind::kTimer) {
+      if (asleep_.load(std::memory_order_relaxed)) wake_thread();
+      continue;
+    }
     auto* object = static_cast<Object*>(event.object);
     if (event.kind == engine::Event::Kind::kCompletion) {
       object->notify_completion();

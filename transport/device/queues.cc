@@ -174,10 +174,20 @@ Status CqImpl::resize(uint32_t entries) {
                                : Status(EINVAL, "more completions are queued than would fit");
 }
 
+Status CqImpl::moderate(uint32_t count, uint32_t period_us) {
+  TBT_REQUIRE_USABLE();
+  Process& process = context().process();
+  const auto hold = process.guard();
+  process.endpoint().moderate(process.now(), queue, count, Duration::from_us(period_us));
+  process.deliver_events();
+  return {};
+}
+
 Status CqImpl::destroy() {
   TBT_REQUIRE_USABLE();
   const auto hold = context().process().guard();
   if (queue.users != 0) return Status(EBUSY, "a queue pair uses the completion queue");
+  context().process().endpoint().forget(queue);
   context().discard(*this);
   return {};
 }

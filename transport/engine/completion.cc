@@ -1,5 +1,7 @@
 // Completions, flushing, and the ways into the error states (IBTA vol. 1, 10.3.1 and 10.7.3; C-040
 // to C-049).
+#include <utility>
+
 #include "base/assert.h"
 #include "engine/core.h"
 
@@ -37,6 +39,20 @@ void notify(Core& core, verbs::CompletionQueue& cq) noexcept {
   core.notify_head = &cq;
 }
 
+// A completion has come that the queue was armed for.
+void announce(Core& core, verbs::CompletionQueue& cq, bool solicited) {
+  if (cq.take_notification(solicited)) {
+    cq.put_off_until = Instant::never();
+    return notify(core, cq);
+  }
+  if (!cq.put_off_until.is_never()) return;
+  cq.put_off_until = core.now + cq.moderation_period();
+  if (std::exchange(cq.put_off_listed, true)) return;
+  core.put_off.push_back(&cq);
+  core.deadlines.add(kModerationTimer, cq.put_off_until);
+  core.events.push_back({Event::Kind::kTimer, {}, nullptr});
+}
+
 // A completion that does not fit breaks the queue for good, and with it every queue pair that uses
 // it (C-131).
 void handle_overflow(Core& core, verbs::CompletionQueue& cq, bool first) {
@@ -54,7 +70,8 @@ void push(Core& core, QueuePair& qp, verbs::CompletionQueue& cq, Wc& wc,
   wc.timestamp_ns = static_cast<uint64_t>(core.now.ns);
   const bool was_broken = cq.overflowed();
   if (!cq.push(wc, release, &qp)) return handle_overflow(core, cq, !was_broken);
-  if (cq.take_notification(solicited || wc.status != WcStatus::kSuccess)) notify(core, cq);
+  const bool wakes = solicited || wc.status != WcStatus::kSuccess;
+  if (cq.awaits(wakes)) announce(core, cq, wakes);
 }
 
 void push_recv(Core& core, QueuePair& qp, Wc& wc, uint32_t index, bool solicited) {
@@ -88,6 +105,26 @@ void stop_requester(QueuePair& qp) noexcept {
 }
 
 }  // namespace
+
+void tell_put_off(Core& core, verbs::CompletionQueue& cq) {
+  if (cq.put_off_until.is_never()) return;
+  cq.put_off_until = Instant::never();
+  cq.disarm();
+  notify(core, cq);
+}
+
+// A queue stands in the list once, however often its event came before its time.
+void handle_moderation_timer(Core& core) {
+  std::erase_if(core.put_off, [&core](verbs::CompletionQueue* cq) {
+    if (cq->put_off_until > core.now && !cq->put_off_until.is_never()) {
+      core.deadlines.add(kModerationTimer, cq->put_off_until);
+      return false;
+    }
+    tell_put_off(core, *cq);
+    cq->put_off_listed = false;
+    return true;
+  });
+}
 
 void complete_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
   const verbs::SendWqe& wqe = qp.sq.at(qp.sq.head);

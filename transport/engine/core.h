@@ -40,6 +40,7 @@ struct Core {
   Stats stats;
   // Events: queues with a completion event first, then asynchronous ones.
   verbs::CompletionQueue* notify_head = nullptr;
+  std::vector<verbs::CompletionQueue*> put_off;  // completion events that moderation holds back
   std::vector<Event> events;
   size_t events_taken = 0;
   // Packets that belong to no living queue pair: farewells of destroyed ones, answers to strays.
@@ -74,6 +75,9 @@ struct RecvCompletion {
   uint8_t sl = 0;
 };
 
+// The event that moderation has held back comes now.
+void tell_put_off(Core& core, verbs::CompletionQueue& cq);
+void handle_moderation_timer(Core& core);
 // Completes the oldest send WQE. Successful unsignaled ones leave no entry.
 void complete_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor);
 // Completes the receive that was taken for the current message.

@@ -21,7 +21,12 @@ class DeadlineHeap {
   void update(QueuePair& qp, Instant due) {
     if (due.is_never() || due >= qp.*kQueued) return;
     qp.*kQueued = due;
-    heap_.push_back({due, qp.number});
+    add(qp.number, due);
+  }
+
+  // For what is no queue pair: `number` is none's.
+  void add(uint32_t number, Instant due) {
+    heap_.push_back({due, number});
     std::push_heap(heap_.begin(), heap_.end(), later);
   }
 
@@ -48,6 +53,9 @@ class DeadlineHeap {
   }
   std::vector<Entry> heap_;
 };
+
+// Stands in the heap for completion queues whose events are put off.
+inline constexpr uint32_t kModerationTimer = 1u << 24;
 
 using Deadlines = DeadlineHeap<&QueuePair::deadline_queued>;
 using ProbeDeadlines = DeadlineHeap<&QueuePair::probe_queued>;

@@ -329,6 +329,14 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   return {};
 }
 
+void Endpoint::moderate(Instant now, verbs::CompletionQueue& cq, uint32_t count, Duration period) {
+  core_->now = now;
+  cq.moderate(count, period);
+  tell_put_off(*core_, cq);
+}
+
+void Endpoint::forget(verbs::CompletionQueue& cq) noexcept { std::erase(core_->put_off, &cq); }
+
 void Endpoint::handle_packet(Instant now, uint32_t rail, const wire::ParsedPacket& packet,
                              std::span<const std::byte> payload) {
   core_->now = now;
@@ -343,6 +351,11 @@ bool Endpoint::handle_timeout(Instant now) {
   core.now = now;
   bool ran_out = false;
   while (const uint32_t number = core.deadlines.pop_due(now)) {
+    if (number == kModerationTimer) {
+      handle_moderation_timer(core);
+      ran_out = true;
+      continue;
+    }
     QueuePair* qp = core.qps.find(number);
     if (qp == nullptr) continue;
     qp->deadline_queued = Instant::never();

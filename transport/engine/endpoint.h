@@ -87,7 +87,8 @@ struct TxPacket {
 };
 
 struct Event {
-  enum class Kind : uint8_t { kCompletion, kAsync };
+  // kTimer: next_deadline() has come closer for another reason than a post.
+  enum class Kind : uint8_t { kCompletion, kAsync, kTimer };
   Kind kind = Kind::kAsync;
   AsyncEventType type{};  // kAsync
   void* object =
@@ -143,6 +144,10 @@ class Endpoint {
   // afterwards; completions of the pair are removed.
   void destroy_qp(Instant now, QueuePair& qp);
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
+  // Completion events come after `count` completions or after `period` (verbs/completion_queue.h).
+  void moderate(Instant now, verbs::CompletionQueue& cq, uint32_t count, Duration period);
+  // Before a completion queue is destroyed.
+  void forget(verbs::CompletionQueue& cq) noexcept;
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);
   // What post_send would say of the request itself; posts nothing.
   static Status check_send(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah) noexcept;

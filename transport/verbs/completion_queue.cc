@@ -67,9 +67,19 @@ void CompletionQueue::arm(bool solicited_only) noexcept {
 }
 
 bool CompletionQueue::take_notification(bool solicited) noexcept {
-  const bool due = armed_ == Armed::kAny || (armed_ == Armed::kSolicited && solicited);
-  if (due) armed_ = Armed::kNo;
-  return due;
+  if (!awaits(solicited) || ++put_off_ < moderation_count_) return false;
+  disarm();
+  return true;
+}
+
+void CompletionQueue::disarm() noexcept {
+  armed_ = Armed::kNo;
+  put_off_ = 0;
+}
+
+void CompletionQueue::moderate(uint32_t count, Duration period) noexcept {
+  moderation_count_ = count == 0 || period.ns == 0 ? 1 : count;
+  moderation_period_ = period;
 }
 
 }  // namespace tbt::verbs

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/time.h"
 #include "tbt/types.h"
 
 namespace tbt::verbs {
@@ -34,8 +35,18 @@ class CompletionQueue {
   bool resize(uint32_t entries);
 
   void arm(bool solicited_only) noexcept;
-  // True once if the queue is armed for such a completion; disarms.
+  // Whether the queue is armed for such a completion.
+  [[nodiscard]] bool awaits(bool solicited) const noexcept {
+    return armed_ == Armed::kAny || (armed_ == Armed::kSolicited && solicited);
+  }
+  // Such a completion has come. True if it was awaited and is to be told of now; disarms. False
+  // also while moderation wants to see more of them first.
   bool take_notification(bool solicited) noexcept;
+  void disarm() noexcept;
+  // An event only after `count` completions, or after the time if one has come by then. Either
+  // being 0: at once.
+  void moderate(uint32_t count, Duration period) noexcept;
+  [[nodiscard]] Duration moderation_period() const noexcept { return moderation_period_; }
 
   [[nodiscard]] uint32_t entries() const noexcept { return static_cast<uint32_t>(ring_.size()); }
   [[nodiscard]] uint32_t queued() const noexcept { return tail_ - head_; }
@@ -46,6 +57,8 @@ class CompletionQueue {
   uint32_t users = 0;          // queue pairs attached
   bool notify_queued = false;  // engine: stands in the list of queues with an event to deliver
   CompletionQueue* notify_next = nullptr;
+  Instant put_off_until = Instant::never();  // engine: its event comes then, if not before
+  bool put_off_listed = false;               // engine: and a timer stands for it
 
  private:
   enum class Armed : uint8_t { kNo, kSolicited, kAny };
@@ -60,6 +73,9 @@ class CompletionQueue {
   uint32_t head_ = 0;  // counts completions; restarts at 0 whenever the ring changes its size
   uint32_t tail_ = 0;
   Armed armed_ = Armed::kNo;
+  uint32_t moderation_count_ = 1;
+  uint32_t put_off_ = 0;  // completions since the arming
+  Duration moderation_period_{};
   bool overflowed_ = false;
   void* user_;
 };

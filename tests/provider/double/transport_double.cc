@@ -55,6 +55,10 @@ struct DoubleCq final : Cq {
     options.entries = entries;
     return {};
   }
+  Status moderate(uint32_t count, uint32_t period_us) override {
+    control().moderations.emplace_back(count, period_us);
+    return {};
+  }
   Status destroy() override { return destroyed(); }
 };
 

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <utility>
 #include <vector>
 
 #include "tbt/device.h"
@@ -44,7 +45,8 @@ struct Control {
   std::vector<AddressVector> address_vectors;
   std::vector<QpOptions> qps;
   std::vector<CqOptions> cqs;
-  std::vector<bool> arms;  // solicited_only of each
+  std::vector<bool> arms;                                  // solicited_only of each
+  std::vector<std::pair<uint32_t, uint32_t>> moderations;  // count, microseconds
 };
 
 TBT_EXPORT Control& control();

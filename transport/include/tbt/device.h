@@ -1,12 +1,12 @@
-// The door to the transport for provider/, libfabric_prov/, collectives/ and tools/: devices and the verbs
-// objects made on them.
+// The door to the transport for provider/, libfabric_prov/, collectives/ and tools/: devices and
+// the verbs objects made on them.
 //
-// Ownership: create_* return raw pointers owned by the context; they die in destroy(), which refuses (EBUSY)
-// while something else uses the object. close() destroys what is left of a context.
-// Threads: every call may be made from any thread at any time, except that an object must not be used while
-// or after it is destroyed. After fork() the child must not use them: calls fail with EPERM there.
-// Errors: Status with an errno value; nothing is changed by a call that fails, unless said.
-// None of these calls prints anything.
+// Ownership: create_* return raw pointers owned by the context; they die in destroy(), which
+// refuses (EBUSY) while something else uses the object. close() destroys what is left of a context.
+// Threads: every call may be made from any thread at any time, except that an object must not be
+// used while or after it is destroyed. After fork() the child must not use them: calls fail with
+// EPERM there. Errors: Status with an errno value; nothing is changed by a call that fails, unless
+// said. None of these calls prints anything.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +31,8 @@ class Qp;
 class Srq;
 
 struct DeviceInfo {
-  std::string name;        // "tbt0", "tbt0c0"
-  uint64_t guid = 0;       // host order
+  std::string name;   // "tbt0", "tbt0c0"
+  uint64_t guid = 0;  // host order
 };
 
 struct DeviceAttr {
@@ -44,9 +44,9 @@ struct DeviceAttr {
 };
 
 struct PortAttr {
-  bool active = false;           // hello exchanged with at least one peer
+  bool active = false;  // hello exchanged with at least one peer
   uint16_t lid = 0;
-  uint8_t active_width = 0;      // verbs codes
+  uint8_t active_width = 0;  // verbs codes
   uint8_t active_speed = 0;
   uint32_t speed_100mbps = 0;
   uint32_t bad_pkey_cntr = 0;
@@ -88,7 +88,7 @@ struct QpOptions {
   Srq* srq = nullptr;
   QpCaps cap{};
   bool sq_sig_all = false;
-  void* user = nullptr;            // handed back with async events
+  void* user = nullptr;  // handed back with async events
 };
 
 struct SrqOptions {
@@ -120,17 +120,19 @@ class TBT_EXPORT Mr {
  public:
   [[nodiscard]] virtual uint32_t lkey() const noexcept = 0;
   [[nodiscard]] virtual uint32_t rkey() const noexcept = 0;
-  // Returns when the transport no longer touches the memory. EBUSY while a memory window is bound to it.
+  // Returns when the transport no longer touches the memory. EBUSY while a memory window is bound
+  // to it.
   virtual Status destroy() = 0;
-  // The same keys for another domain, memory or access; returns when the old memory is no longer touched. On an
-  // error (those of reg_mr, or EBUSY as above) the region stays as it was.
+  // The same keys for another domain, memory or access; returns when the old memory is no longer
+  // touched. On an error (those of reg_mr, or EBUSY as above) the region stays as it was.
   virtual Status rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) = 0;
 
  protected:
   ~Mr() = default;
 };
 
-// Memory window: a part of a region with a key and rights of its own. Work requests bind and invalidate it.
+// Memory window: a part of a region with a key and rights of its own. Work requests bind and
+// invalidate it.
 class TBT_EXPORT Mw {
  public:
   [[nodiscard]] virtual MwType type() const noexcept = 0;
@@ -152,13 +154,16 @@ class TBT_EXPORT Ah {
 
 class TBT_EXPORT Cq {
  public:
-  // Fills `out` with the oldest completions and returns how many; makes progress first. Negative errno if the
-  // CQ overflowed.
+  // Fills `out` with the oldest completions and returns how many; makes progress first. Negative
+  // errno if the CQ overflowed.
   virtual int poll(std::span<Wc> out) noexcept = 0;
   // One event at the next completion (the next solicited or failed one).
   virtual void arm(bool solicited_only) noexcept = 0;
   [[nodiscard]] virtual uint32_t entries() const noexcept = 0;
   virtual Status resize(uint32_t entries) = 0;
+  // Events come only after `count` completions since the arming, or `period_us` after the first of
+  // them. Either being 0, or one completion: at once.
+  virtual Status moderate(uint32_t count, uint32_t period_us) = 0;
   virtual Status destroy() = 0;  // EBUSY while a QP uses it
 
  protected:
@@ -169,7 +174,7 @@ class TBT_EXPORT Srq {
  public:
   virtual Status post_recv(const RecvWr& wr) noexcept = 0;
   virtual Status modify_limit(uint32_t limit) = 0;
-  virtual Status resize(uint32_t max_wr) = 0;  // ENOSYS where not supported
+  virtual Status resize(uint32_t max_wr) = 0;          // ENOSYS where not supported
   [[nodiscard]] virtual SrqOptions query() const = 0;  // granted sizes, the limit as it is armed
   [[nodiscard]] virtual uint32_t number() const noexcept = 0;
   virtual Status destroy() = 0;
@@ -184,9 +189,9 @@ class TBT_EXPORT Qp {
   [[nodiscard]] virtual QpState state() const noexcept = 0;
   virtual Status modify(const QpAttr& attr, uint32_t mask) = 0;
   virtual void query(QpAttr& attr) const = 0;  // all fields, with the granted caps
-  // Posts in order and stops at the first refused one; `posted` says how many were taken. WRs, SGE lists and
-  // inline data are consumed before it returns. Sends at once what can be sent.
-  // Errors: EINVAL, ENOMEM (queue full).
+  // Posts in order and stops at the first refused one; `posted` says how many were taken. WRs, SGE
+  // lists and inline data are consumed before it returns. Sends at once what can be sent. Errors:
+  // EINVAL, ENOMEM (queue full).
   virtual Status post_send(std::span<const SendWr> wrs, size_t& posted) noexcept = 0;
   // As post_send, but posts all or, when one of them would be refused, nothing.
   virtual Status post_send_whole(std::span<const SendWr> wrs) noexcept = 0;
@@ -199,7 +204,8 @@ class TBT_EXPORT Qp {
 
 class TBT_EXPORT Context {
  public:
-  // Devices of this process's host, empty if there is no daemon. Attaches to the daemon the first time.
+  // Devices of this process's host, empty if there is no daemon. Attaches to the daemon the first
+  // time.
   static TBT_EXPORT std::vector<DeviceInfo> list_devices();
   // ENODEV: no device of that name.
   static TBT_EXPORT Result<Context*> open(const std::string& name, AsyncSink* sink);
