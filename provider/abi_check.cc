@@ -37,7 +37,16 @@ static_assert(same(WrOpcode::kRdmaWrite, IBV_WR_RDMA_WRITE) &&
               same(WrOpcode::kFetchAdd, IBV_WR_ATOMIC_FETCH_AND_ADD) &&
               same(WrOpcode::kLocalInv, IBV_WR_LOCAL_INV) &&
               same(WrOpcode::kBindMw, IBV_WR_BIND_MW) &&
-              same(WrOpcode::kSendInv, IBV_WR_SEND_WITH_INV));
+              same(WrOpcode::kSendInv, IBV_WR_SEND_WITH_INV) &&
+              same(WrOpcode::kAtomicWrite, IBV_WR_ATOMIC_WRITE));
+
+#if TBT_VERBS_HAS_FLUSH
+static_assert(same(kAccessFlushGlobal, IBV_ACCESS_FLUSH_GLOBAL) &&
+              same(kAccessFlushPersistent, IBV_ACCESS_FLUSH_PERSISTENT) &&
+              same(WrOpcode::kFlush, IBV_WR_FLUSH) && same(WcOpcode::kFlush, IBV_WC_FLUSH));
+static_assert(IBV_FLUSH_GLOBAL == 1 && IBV_FLUSH_PERSISTENT == 2 && IBV_FLUSH_RANGE == 0 &&
+              IBV_FLUSH_MR == 1);
+#endif
 
 static_assert(same(kSendFence, IBV_SEND_FENCE) && same(kSendSignaled, IBV_SEND_SIGNALED) &&
               same(kSendSolicited, IBV_SEND_SOLICITED) && same(kSendInline, IBV_SEND_INLINE));
@@ -62,7 +71,9 @@ static_assert(same(WcOpcode::kSend, IBV_WC_SEND) && same(WcOpcode::kRdmaWrite, I
               same(WcOpcode::kCmpSwap, IBV_WC_COMP_SWAP) &&
               same(WcOpcode::kFetchAdd, IBV_WC_FETCH_ADD) &&
               same(WcOpcode::kBindMw, IBV_WC_BIND_MW) &&
-              same(WcOpcode::kLocalInv, IBV_WC_LOCAL_INV) && same(WcOpcode::kRecv, IBV_WC_RECV) &&
+              same(WcOpcode::kLocalInv, IBV_WC_LOCAL_INV) &&
+              same(WcOpcode::kAtomicWrite, IBV_WC_ATOMIC_WRITE) &&
+              same(WcOpcode::kRecv, IBV_WC_RECV) &&
               same(WcOpcode::kRecvRdmaImm, IBV_WC_RECV_RDMA_WITH_IMM));
 
 static_assert(same(kWcGrh, IBV_WC_GRH) && same(kWcWithImm, IBV_WC_WITH_IMM) &&

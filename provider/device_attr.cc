@@ -15,6 +15,11 @@ TBT_VERB int ibv_query_port_speed(ibv_context* context, uint32_t port, uint64_t*
 namespace tbt::provider {
 namespace {
 
+// Capabilities in the upper half of device_cap_flags_ex, as the kernel numbers them; headers before
+// rdma-core 45 have no names for them.
+constexpr uint64_t kCapFlushGlobal = uint64_t{1} << 38;
+constexpr uint64_t kCapAtomicWrite = uint64_t{1} << 40;
+
 void fill_limits(ibv_device_attr& out) noexcept {
   out.max_mr_size = ~uint64_t{0};
   out.max_qp = limits::kMaxQp;
@@ -106,7 +111,8 @@ int query_device_ex(ibv_context* context, const ibv_query_device_ex_input* input
   fill_device(*state_of(context).impl, mine.orig_attr);
   mine.completion_timestamp_mask = ~uint64_t{0};
   mine.hca_core_clock = 1'000'000;  // kHz: time stamps count nanoseconds
-  mine.device_cap_flags_ex = mine.orig_attr.device_cap_flags;
+  mine.device_cap_flags_ex = mine.orig_attr.device_cap_flags | kCapAtomicWrite |
+                             (TBT_VERBS_HAS_FLUSH ? kCapFlushGlobal : 0);
   mine.phys_port_cnt_ex = 1;
   mine.max_dm_size = kMaxDmBytes;
   mine.cq_mod_caps = {.max_cq_count = 0xffff, .max_cq_period = 0xffff};

@@ -134,10 +134,10 @@ Qp* make_qp(ibv_pd* pd, ibv_qp_init_attr& attr) noexcept {
   return qp.release();
 }
 
-// Whether the transport knows the operation; TSO and ATOMIC WRITE it does not.
+// Whether the transport knows the operation. TSO it does not; a FLUSH has no form here.
 bool is_supported(const ibv_send_wr& wr) noexcept {
   if (wr.opcode == IBV_WR_BIND_MW) return may_post_bind(wr.bind_mw.mw, wr.bind_mw.rkey);
-  return wr.opcode <= IBV_WR_SEND_WITH_INV && wr.num_sge >= 0;
+  return (wr.opcode <= IBV_WR_SEND_WITH_INV || wr.opcode == IBV_WR_ATOMIC_WRITE) && wr.num_sge >= 0;
 }
 
 // What the operations of RC and UC have beside their data.

@@ -109,6 +109,33 @@ void wr_atomic_fetch_add(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, uin
   }
 }
 
+// The bytes are copied now. They lie in the request itself, as inline data that the queue always
+// has room for.
+void wr_atomic_write(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, const void* value) {
+  SendWr* wr = add(qp, WrOpcode::kAtomicWrite);
+  if (wr == nullptr) return;
+  wr->rkey = rkey;
+  wr->remote_addr = remote_addr;
+  wr->flags |= kSendInline;
+  std::memcpy(&wr->swap, value, sizeof wr->swap);
+  Sge* sge = builder_of(qp).sges_of_last();
+  *sge = {.addr = reinterpret_cast<uintptr_t>(&wr->swap), .length = sizeof wr->swap, .lkey = 0};
+  wr->sg_list = sge;
+  wr->num_sge = 1;
+}
+
+#if TBT_VERBS_HAS_FLUSH
+void wr_flush(ibv_qp_ex* qp, uint32_t rkey, uint64_t remote_addr, size_t length, uint8_t type,
+              uint8_t level) {
+  if (SendWr* wr = add(qp, WrOpcode::kFlush)) {
+    wr->rkey = rkey;
+    wr->remote_addr = remote_addr;
+    wr->compare_add = length;
+    wr->swap = uint64_t{type} | uint64_t{level} << 4;
+  }
+}
+#endif
+
 void wr_local_inv(ibv_qp_ex* qp, uint32_t rkey) { add_remote(qp, WrOpcode::kLocalInv, rkey, 0); }
 
 void wr_send_inv(ibv_qp_ex* qp, uint32_t rkey) { add_remote(qp, WrOpcode::kSendInv, rkey, 0); }
@@ -206,6 +233,10 @@ void set_functions(Qp& qp) noexcept {
   qp.wr_rdma_read = wr_rdma_read;
   qp.wr_atomic_cmp_swp = wr_atomic_cmp_swp;
   qp.wr_atomic_fetch_add = wr_atomic_fetch_add;
+  qp.wr_atomic_write = wr_atomic_write;
+#if TBT_VERBS_HAS_FLUSH
+  qp.wr_flush = wr_flush;
+#endif
   qp.wr_local_inv = wr_local_inv;
   qp.wr_send_inv = wr_send_inv;
   qp.wr_bind_mw = wr_bind_mw;
@@ -233,9 +264,14 @@ uint64_t supported_send_ops(QpType type) noexcept {
   constexpr uint64_t kWindows = IBV_QP_EX_WITH_LOCAL_INV | IBV_QP_EX_WITH_BIND_MW;
   constexpr uint64_t kReads = IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
                               IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD;
+#if TBT_VERBS_HAS_FLUSH
+  constexpr uint64_t kPlaced = IBV_QP_EX_WITH_ATOMIC_WRITE | IBV_QP_EX_WITH_FLUSH;
+#else
+  constexpr uint64_t kPlaced = IBV_QP_EX_WITH_ATOMIC_WRITE;
+#endif
   switch (type) {
     case QpType::kRc:
-      return kSends | kWrites | kReads | kWindows | IBV_QP_EX_WITH_SEND_WITH_INV;
+      return kSends | kWrites | kReads | kWindows | kPlaced | IBV_QP_EX_WITH_SEND_WITH_INV;
     case QpType::kUc:
       return kSends | kWrites | kWindows;
     case QpType::kUd:

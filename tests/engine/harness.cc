@@ -21,8 +21,8 @@ Harness::Harness(const Setup& setup) {
   options.uc_drop = setup.uc_drop;
   options.go_back_n = setup.go_back_n;
   endpoint = std::make_unique<Endpoint>(options, static_cast<const Router&>(*this), Rng(1));
-  const uint32_t all =
-      kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+  const uint32_t all = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite |
+                       kAccessRemoteAtomic | kAccessFlushGlobal;
   key = endpoint->register_memory({0, all, &pd, address(0), memory.size(), memory.data()})->key;
   if (setup.with_srq) srq = std::make_unique<verbs::SharedReceiveQueue>(&pd, 16, 4, nullptr);
   QpConfig config{kLocalQpn, 0, setup.type, setup.caps, false, &pd, &cq, &cq, srq.get(), nullptr};

@@ -35,8 +35,8 @@ struct Sent {
 struct Setup {
   QpType type = QpType::kRc;
   QpState state = QpState::kRts;
-  uint32_t access =
-      kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+  uint32_t access = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite |
+                    kAccessRemoteAtomic | kAccessFlushGlobal | kAccessFlushPersistent;
   uint8_t rd_atomic = 2;
   uint8_t retry_cnt = 2;
   uint8_t rnr_retry = 1;

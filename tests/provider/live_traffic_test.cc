@@ -22,11 +22,12 @@ class ExtendedTraffic : public LiveTest {
     attr.wc_flags = uint64_t{IBV_WC_STANDARD_FLAGS} | IBV_WC_EX_WITH_COMPLETION_TIMESTAMP;
     cq_ex = ibv_create_cq_ex(context, &attr);
     ASSERT_NE(cq_ex, nullptr);
-    sender = make_qp({.cq = ibv_cq_ex_to_cq(cq_ex),
-                      .send_ops = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
-                                  IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
-                                  IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
-                                  IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD});
+    sender =
+        make_qp({.cq = ibv_cq_ex_to_cq(cq_ex),
+                 .send_ops = IBV_QP_EX_WITH_SEND | IBV_QP_EX_WITH_SEND_WITH_IMM |
+                             IBV_QP_EX_WITH_RDMA_WRITE | IBV_QP_EX_WITH_RDMA_WRITE_WITH_IMM |
+                             IBV_QP_EX_WITH_RDMA_READ | IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
+                             IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD | IBV_QP_EX_WITH_ATOMIC_WRITE});
     ASSERT_NE(sender, nullptr);
     receiver = make_qp({});
     connect(sender, receiver);
@@ -219,6 +220,40 @@ TEST_F(ExtendedTraffic, AtomicsReturnTheOldValue) {
   EXPECT_EQ(old[1], 42u);
   EXPECT_EQ(old[2], 99u);
   EXPECT_EQ(value, 99u);
+}
+
+// Through both interfaces; the device says that it can.
+TEST_F(ExtendedTraffic, AnAtomicWritePlacesItsEightBytes) {
+  constexpr uint64_t kCapAtomicWrite = uint64_t{1} << 40;  // IB_UVERBS_DEVICE_ATOMIC_WRITE
+  ibv_device_attr_ex device{};
+  ASSERT_EQ(ibv_query_device_ex(context, nullptr, &device), 0);
+  EXPECT_NE(device.device_cap_flags_ex & kCapAtomicWrite, 0u);
+  uint64_t value = 0x0102030405060708;
+  ibv_wr_start(ex);
+  ex->wr_id = 1;
+  ibv_wr_atomic_write(ex, mr->rkey, remote(8192), &value);
+  value = 0;  // it was copied
+  ASSERT_EQ(ibv_wr_complete(ex), 0);
+  expect_completion(1, IBV_WC_ATOMIC_WRITE);
+  std::memcpy(&value, memory + 8192, sizeof value);
+  EXPECT_EQ(value, 0x0102030405060708u);
+
+  std::memcpy(memory, "old post", 8);
+  ibv_sge what = sge(0, 8);
+  ibv_send_wr wr{};
+  wr.wr_id = 2;
+  wr.sg_list = &what;
+  wr.num_sge = 1;
+  wr.opcode = IBV_WR_ATOMIC_WRITE;
+  wr.send_flags = IBV_SEND_SIGNALED;
+  wr.wr.rdma = {.remote_addr = remote(8200), .rkey = mr->rkey};
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(ibv_post_send(sender, &wr, &bad), 0);
+  expect_completion(2, IBV_WC_ATOMIC_WRITE);
+  EXPECT_EQ(std::memcmp(memory + 8200, "old post", 8), 0);
+  wr.wr.rdma.remote_addr = remote(8204);
+  EXPECT_EQ(ibv_post_send(sender, &wr, &bad), EINVAL) << "not aligned";
+  EXPECT_EQ(bad, &wr);
 }
 
 TEST_F(ExtendedTraffic, TimeStampsCountNanosecondsAndDoNotGoBack) {

@@ -28,6 +28,10 @@ WcOpcode opcode_due(WrOpcode opcode) noexcept {
       return WcOpcode::kLocalInv;
     case WrOpcode::kBindMw:
       return WcOpcode::kBindMw;
+    case WrOpcode::kFlush:
+      return WcOpcode::kFlush;
+    case WrOpcode::kAtomicWrite:
+      return WcOpcode::kAtomicWrite;
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
     case WrOpcode::kSendInv:
@@ -93,8 +97,7 @@ void Traffic::note_done(Side& side, const Sent& sent) {
   if (options_.type != QpType::kRc) return;
   note_window_work(side, sent);
   Side& peer = peer_of(side);
-  if (sent.opcode == WrOpcode::kRdmaWrite || sent.opcode == WrOpcode::kRdmaWriteImm)
-    check_written(side, peer, sent);
+  if (is_write(sent.opcode)) check_written(side, peer, sent);
   const auto message = std::ranges::find(peer.expected, sent.wr_id, &Message::id);
   if (message == peer.expected.end()) return;
   message->acknowledged = true;
@@ -107,7 +110,7 @@ void Traffic::check_written(const Side& side, const Side& peer, const Sent& sent
   uint32_t begin = sent.area_offset + sent.length;
   uint32_t end = begin;
   for (const Sent& later : side.sent) {
-    if (later.opcode != WrOpcode::kRdmaWrite && later.opcode != WrOpcode::kRdmaWriteImm) continue;
+    if (!is_write(later.opcode)) continue;
     if (later.area_offset + later.length <= sent.area_offset || later.area_offset >= end) continue;
     begin = std::min(begin, std::max(later.area_offset, sent.area_offset));
   }
@@ -221,7 +224,7 @@ void Traffic::check_failed(Side& side, const Wc& wc) {
 // Whether a failed request has done its work nobody knows.
 void Traffic::give_up(Side& side, const Sent& sent) {
   Side& peer = peer_of(side);
-  if (sent.opcode == WrOpcode::kRdmaWrite || sent.opcode == WrOpcode::kRdmaWriteImm)
+  if (is_write(sent.opcode))
     std::fill_n(peer.unknown.begin() + sent.area_offset, sent.length, std::byte{1});
   if (sent.opcode == WrOpcode::kFetchAdd || sent.opcode == WrOpcode::kCmpSwap)
     peer.counter_may.push_back(sent.expect);

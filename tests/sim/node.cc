@@ -41,7 +41,7 @@ Node::Node(uint32_t index, uint32_t hosts, Rng rng, Saboteur& saboteur)
 uint32_t Node::register_all() {
   verbs::MemoryRegion region;
   region.access = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic |
-                  kAccessMwBind;
+                  kAccessMwBind | kAccessFlushGlobal;
   region.pd = &pd;
   region.iova = reinterpret_cast<uint64_t>(memory_.get());
   region.length = kMemoryBytes;

@@ -73,9 +73,10 @@ void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
   Side& peer = peer_of(side);
   const bool rc = options_.type == QpType::kRc;
   static constexpr WrOpcode kOpcodes[] = {
-      WrOpcode::kSend,     WrOpcode::kSendImm, WrOpcode::kRdmaWrite, WrOpcode::kRdmaWriteImm,
-      WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd};
-  wr.opcode = sent.opcode = kOpcodes[rng_.below(rc ? 7 : 2)];
+      WrOpcode::kSend,         WrOpcode::kSendImm,     WrOpcode::kRdmaWrite,
+      WrOpcode::kRdmaWriteImm, WrOpcode::kRdmaRead,    WrOpcode::kCmpSwap,
+      WrOpcode::kFetchAdd,     WrOpcode::kAtomicWrite, WrOpcode::kFlush};
+  wr.opcode = sent.opcode = kOpcodes[rng_.below(rc ? 9 : 2)];
   sent.length = draw_length();
   wr.imm_be = static_cast<uint32_t>(rng_.next());
   wr.rkey = peer.node->key;
@@ -87,6 +88,7 @@ void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
     wr.swap = rng_.below(1000);
     return;
   }
+  if (wr.opcode >= WrOpcode::kFlush) return draw_placed(side, wr, sent);
   sent.moving = wr.opcode == WrOpcode::kRdmaRead && rng_.below(2) == 0;
   sent.area_offset = rng_.below(kAreaBytes - sent.length);
   // Often over what was just asked for, so that it matters who is first.
@@ -99,14 +101,24 @@ void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
   if (options_.windows && !still) choose_window(side, wr, sent);
 }
 
+// An ATOMIC WRITE into the write area, or a FLUSH of it.
+void Traffic::draw_placed(Side& side, SendWr& wr, Sent& sent) {
+  const bool flush = wr.opcode == WrOpcode::kFlush;
+  sent.length = flush ? 0 : 8;
+  sent.area_offset = rng_.below(kAreaBytes / 8) * 8;
+  wr.remote_addr = reinterpret_cast<uint64_t>(peer_of(side).write_area) + sent.area_offset;
+  if (!flush) return;
+  wr.compare_add = rng_.below(kAreaBytes - sent.area_offset);
+  wr.swap = wire::feth(wire::kFlushGlobal, wire::FlushSelectivity{rng_.below(2) == 0});
+}
+
 // Which keys the request names; the local one is returned. A key that is gone must make it fail,
 // and with it all that follows; an empty or inline request names none.
 uint32_t Traffic::choose_keys(Side& side, SendWr& wr, Sent& sent) {
   const Side& peer = peer_of(side);
   if (!options_.second_keys || sent.length == 0) return side.node->key;
   sent.second_local = (wr.flags & kSendInline) == 0 && rng_.below(4) == 0;
-  const bool takes_rkey = is_answered(wr.opcode) || wr.opcode == WrOpcode::kRdmaWrite ||
-                          wr.opcode == WrOpcode::kRdmaWriteImm;
+  const bool takes_rkey = is_answered(wr.opcode) || is_write(wr.opcode);
   sent.second_remote = takes_rkey && sent.window < 0 && rng_.below(4) == 0;
   if (sent.second_remote) wr.rkey = peer.second_key;
   side.doomed = side.doomed || (sent.second_local && side.second_gone) ||
@@ -155,6 +167,9 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
       if (wr.opcode == WrOpcode::kRdmaWriteImm)
         peer.expected.push_back({sent.wr_id, sent.length, true, false, true, wr.imm_be});
       break;
+    case WrOpcode::kAtomicWrite:
+      predict_write(side, wr, sent, data);
+      break;
     case WrOpcode::kFetchAdd:
       sent.expect = peer.counter_shadow;
       peer.counter_shadow += wr.compare_add;
@@ -166,6 +181,7 @@ void Traffic::predict(Side& side, const SendWr& wr, Sent& sent, const std::byte*
     case WrOpcode::kRdmaRead:
       predict_read(side, sent);
       break;
+    case WrOpcode::kFlush:
     case WrOpcode::kLocalInv:
     case WrOpcode::kBindMw:
       break;
@@ -194,7 +210,7 @@ void Traffic::post_send(Instant now, Side& side) {
   const uint32_t key = choose_keys(side, wr, sent);
   const Sge sges[2] = {{at, cut, key}, {at + cut, sent.length - cut, key}};
   wr.sg_list = sges;
-  wr.num_sge = 2;
+  wr.num_sge = wr.opcode == WrOpcode::kFlush ? 0 : 2;
   sent.doomed = side.doomed;
   if (!sent.doomed) predict(side, wr, sent, data);
   if (saboteur_.ignore_fence()) wr.flags &= ~uint32_t{kSendFence};

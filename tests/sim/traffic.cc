@@ -63,8 +63,8 @@ void Traffic::connect(Instant now) {
     QpAttr attr;
     attr.qp_state = QpState::kInit;
     attr.port_num = 1;
-    attr.access_flags =
-        kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite | kAccessRemoteAtomic;
+    attr.access_flags = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite |
+                        kAccessRemoteAtomic | kAccessFlushGlobal;
     modify(now, side, attr, kQpState | kQpPkeyIndex | kQpPort | kQpAccessFlags);
     attr.qp_state = QpState::kRtr;
     attr.path_mtu = options_.mtu;

@@ -70,6 +70,11 @@ class Traffic {
   [[nodiscard]] std::string describe() const;
 
  private:
+  // What changes the peer's write area.
+  static bool is_write(WrOpcode opcode) noexcept {
+    return opcode == WrOpcode::kRdmaWrite || opcode == WrOpcode::kRdmaWriteImm ||
+           opcode == WrOpcode::kAtomicWrite;
+  }
   static constexpr uint32_t kSends = 8;
   static constexpr uint32_t kReceives = 8;
   static constexpr uint32_t kWindows = 2;
@@ -188,6 +193,7 @@ class Traffic {
   bool post_receive(Instant now, Side& side, const RecvWr& wr);
   void post_send(Instant now, Side& side);
   void draw_request(Side& side, SendWr& wr, Sent& sent);
+  void draw_placed(Side& side, SendWr& wr, Sent& sent);
   uint32_t choose_keys(Side& side, SendWr& wr, Sent& sent);
   void predict(Side& side, const SendWr& wr, Sent& sent, const std::byte* data);
   void predict_write(Side& side, const SendWr& wr, const Sent& sent, const std::byte* data);

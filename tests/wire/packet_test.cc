@@ -48,6 +48,7 @@ void expect_equal(const PacketHeaders& a, const PacketHeaders& b) {
   EXPECT_EQ(a.va, b.va);
   EXPECT_EQ(a.rkey, b.rkey);
   EXPECT_EQ(a.dma_length, b.dma_length);
+  EXPECT_EQ(a.flush, b.flush);
   EXPECT_EQ(a.syndrome, b.syndrome);
   EXPECT_EQ(a.msn, b.msn);
   EXPECT_EQ(a.swap_add, b.swap_add);
@@ -96,6 +97,20 @@ TEST(Packet, AtomicsHaveTheBytesOfTheIba) {
   EXPECT_EQ(build_packet(h, 0), from_hex("00 52 0081 0009 0041"
                                          "12 40 ffff 00 123456 00 fedcba"
                                          "1f 00abcd 2122232425262728"));
+}
+
+TEST(Packet, FlushAndAtomicWriteHaveTheBytesOfTheIba) {
+  PacketHeaders h = sample_headers(static_cast<uint8_t>(Opcode::kRcFlush), false);
+  h.solicited = false;
+  EXPECT_EQ(build_packet(h, 0), from_hex("00 52 0081 000b 0041"
+                                         "1c 40 ffff 00 123456 80 fedcba"
+                                         "00000012 1122334455667788 cafe0123 00012345"));
+  h = sample_headers(static_cast<uint8_t>(Opcode::kRcAtomicWrite), false);
+  h.solicited = false;
+  EXPECT_EQ(build_packet(h, 8), from_hex("00 52 0081 000c 0041"
+                                         "1d 40 ffff 00 123456 80 fedcba"
+                                         "1122334455667788 cafe0123 00012345"
+                                         "0001020304050607"));
 }
 
 TEST(Packet, ControlBodyIsSourceQpAndThreeWords) {

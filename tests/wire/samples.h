@@ -66,6 +66,7 @@ inline PacketHeaders sample_headers(uint8_t opcode, bool with_grh) {
   const uint32_t flags = opcode_info(opcode).flags;
   if (flags & (kOpReth | kOpAtomicEth)) h.va = 0x1122334455667788;
   if (flags & (kOpReth | kOpAtomicEth | kOpIeth)) h.rkey = 0xcafe0123;
+  if (flags & kOpFeth) h.flush = feth(kFlushPersistent, FlushSelectivity::kRegion);
   if (flags & kOpReth) h.dma_length = 0x00012345;
   if (flags & kOpAeth) {
     h.syndrome = aeth_syndrome(AethKind::kAck, kAethNoCredits);

@@ -12,7 +12,7 @@ namespace tbt::device {
 namespace {
 
 constexpr uint32_t kKnownAccess = kAccessLocalWrite | kAccessRemoteWrite | kAccessRemoteRead |
-                                  kAccessRemoteAtomic | kAccessMwBind;
+                                  kAccessRemoteAtomic | kAccessMwBind | kAccessFlushGlobal;
 
 // Brings the pages in, with the right to write if that is asked for. A page that is not there, or
 // not so, is found now and not by a signal in the middle of a transfer.
@@ -38,6 +38,8 @@ Status check_mapping(void* addr, size_t length, bool write) noexcept {
 }
 
 Status check_registration(void* addr, size_t length, uint64_t iova, uint32_t access) noexcept {
+  if ((access & kAccessFlushPersistent) != 0)
+    return Status(EOPNOTSUPP, "memory of a process is not persistent");
   if ((access & ~kKnownAccess) != 0) return Status(EINVAL, "an access flag is not supported");
   if ((access & (kAccessRemoteWrite | kAccessRemoteAtomic)) != 0 &&
       (access & kAccessLocalWrite) == 0) {

@@ -203,7 +203,7 @@ bool read_response_fits(const QueuePair& qp, const SendWqe& wqe, const wire::Pac
 bool place_answer(Core& core, QueuePair& qp, uint32_t at, const wire::PacketHeaders& headers,
                   std::span<const std::byte> payload) {
   const SendWqe& wqe = qp.sq.at(at);
-  if (!wqe.is_read() || !read_response_fits(qp, wqe, headers, payload.size())) {
+  if (!wqe.answered_as_read() || !read_response_fits(qp, wqe, headers, payload.size())) {
     fail_send(core, qp, WcStatus::kBadResp, kVendorBadResponse);
     return false;
   }
@@ -221,8 +221,9 @@ void advance_read(Core& core, QueuePair& qp) {
     req.una_psn = psn_add(req.una_psn, 1);
     --req.read_psns;
     if (++wqe.read_packets == wqe.psn_count) finish_answer(core, qp, wqe);
-  } while (!qp.sq.empty() && qp.sq.at(qp.sq.head).started && qp.sq.at(qp.sq.head).is_read() &&
-           req.una_psn != req.sent_end && sacked(qp, req.una_psn));
+  } while (!qp.sq.empty() && qp.sq.at(qp.sq.head).started &&
+           qp.sq.at(qp.sq.head).answered_as_read() && req.una_psn != req.sent_end &&
+           sacked(qp, req.una_psn));
 }
 
 // A response after a gap: it goes where it belongs, and what is missing is asked for again.

@@ -24,6 +24,10 @@ WcOpcode completion_opcode(WrOpcode opcode) noexcept {
       return WcOpcode::kBindMw;
     case WrOpcode::kLocalInv:
       return WcOpcode::kLocalInv;
+    case WrOpcode::kFlush:
+      return WcOpcode::kFlush;
+    case WrOpcode::kAtomicWrite:
+      return WcOpcode::kAtomicWrite;
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
     case WrOpcode::kSendInv:

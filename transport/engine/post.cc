@@ -25,6 +25,8 @@ bool opcode_fits(QpType type, WrOpcode opcode) noexcept {
     case WrOpcode::kCmpSwap:
     case WrOpcode::kFetchAdd:
     case WrOpcode::kSendInv:
+    case WrOpcode::kFlush:
+    case WrOpcode::kAtomicWrite:
       return type == QpType::kRc;
     case WrOpcode::kLocalInv:
     case WrOpcode::kBindMw:
@@ -46,6 +48,19 @@ Status check_answered(const QueuePair& qp, const SendWr& wr, uint64_t bytes) noe
   if (bytes != 8) return invalid("an atomic's result takes 8 bytes");
   return wr.remote_addr % 8 == 0 ? Status()
                                  : invalid("an atomic's remote address is not 8-byte aligned");
+}
+
+// An ATOMIC WRITE or a FLUSH.
+Status check_placed(const QueuePair& qp, const SendWr& wr, uint64_t bytes) noexcept {
+  if (qp.attr.max_rd_atomic == 0) return invalid("max_rd_atomic is 0");
+  if (wr.opcode == WrOpcode::kAtomicWrite) {
+    if (bytes != 8) return invalid("an atomic write has 8 bytes");
+    return wr.remote_addr % 8 == 0 ? Status() : invalid("the remote address is not aligned");
+  }
+  if (wr.num_sge != 0) return invalid("a flush has no data");
+  if (wr.swap > UINT32_MAX || !wire::feth_valid(static_cast<uint32_t>(wr.swap)))
+    return invalid("no such kind of flush");
+  return wr.compare_add <= limits::kMaxMessageBytes ? Status() : invalid("flush of too much");
 }
 
 Status check_datagram(const QueuePair& qp, const SendWr& wr, const AddressHandle* ah,
@@ -77,6 +92,7 @@ Status check_request(const QueuePair& qp, const SendWr& wr, const AddressHandle*
   if (!opcode_fits(qp.type, wr.opcode)) return invalid("opcode not of this queue pair type");
   if (wr.opcode == WrOpcode::kBindMw || wr.opcode == WrOpcode::kLocalInv) return check_local(wr);
   if (bytes > limits::kMaxMessageBytes) return invalid("message exceeds the limit");
+  if (wr.opcode >= WrOpcode::kFlush) return check_placed(qp, wr, bytes);
   const bool is_inline = (wr.flags & kSendInline) != 0;
   if (is_inline && bytes > qp.attr.cap.max_inline_data)
     return invalid("inline data exceeds max_inline_data");

@@ -84,6 +84,9 @@ struct Resource {
   bool atomic = false;
   bool pending = false;
   bool repeating = false;  // pending, and answered in full before
+
+  // A FLUSH or ATOMIC WRITE, or a READ of no bytes: nothing is fetched for the answer.
+  [[nodiscard]] bool placed() const noexcept { return !atomic && length == 0; }
 };
 
 enum class MessageKind : uint8_t { kNone, kSend, kWrite };

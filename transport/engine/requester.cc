@@ -18,6 +18,7 @@ using wire::Opcode;
 using wire::psn_add;
 using wire::psn_diff;
 
+constexpr uint32_t kAtomicBytes = 8;
 constexpr uint32_t kPsnSpanMax =
     0x7fffff;  // most PSNs outstanding, so that comparison stays sound (C-060)
 
@@ -54,8 +55,7 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   RequesterState& req = qp.req;
   if (qp.state == QpState::kSqd) return false;
   if (!order_allows(qp, wqe)) return false;
-  const uint32_t access =
-      wqe.wants_answer() ? uint32_t{kAccessLocalWrite} : verbs::kAccessLocalRead;
+  const uint32_t access = wqe.brings_data() ? uint32_t{kAccessLocalWrite} : verbs::kAccessLocalRead;
   if (!check_sges(core, qp, req.cursor, access))
     return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   if (qp.type == QpType::kUc && wqe.consumes_receive() && !uc_may_start(core, qp)) return false;
@@ -71,6 +71,7 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   if (wqe.wants_answer()) {
     ++req.answers_due;
     req.read_psns += count;
+    if (!wqe.brings_data()) wqe.length = 0;  // of the answer
   }
   return true;
 }
@@ -160,18 +161,38 @@ void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
   headers.compare = swap ? wqe.compare_add : 0;
 }
 
-void make_answered_request(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
+// ATOMIC WRITE and FLUSH.
+bool make_placed_request(Core& core, QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
+  const bool flush = wqe.opcode == WrOpcode::kFlush;
+  if (!flush && !gather(core, qp, qp.req.cursor, 0, kAtomicBytes, packet))
+    return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
+  wire::PacketHeaders& headers = packet.headers;
+  address_packet(qp.path, qp.attr.dest_qpn, flush ? Opcode::kRcFlush : Opcode::kRcAtomicWrite,
+                 headers);
+  headers.psn = wqe.first_psn;
+  qp.req.send_psn = psn_add(wqe.first_psn, 1);
+  headers.va = wqe.remote_addr;
+  headers.rkey = wqe.rkey;
+  headers.dma_length = flush ? static_cast<uint32_t>(wqe.compare_add) : kAtomicBytes;
+  headers.flush = static_cast<uint32_t>(wqe.swap);
+  return true;
+}
+
+bool make_answered_request(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
   packet.pieces = 0;
   packet.payload_bytes = 0;
   if (wqe.is_read()) {
     make_read_request(qp, wqe, packet);
-  } else {
+  } else if (wqe.is_atomic()) {
     make_atomic_request(qp, wqe, packet);
+  } else if (!make_placed_request(core, qp, wqe, packet)) {
+    return false;
   }
   packet.headers.ack_req = true;
   if (packet.headers.psn == qp.req.sent_end) time_request(core, qp, packet.headers.psn);
   qp.req.since_ack_req = 0;
   if (qp.req.send_psn == psn_add(wqe.first_psn, wqe.psn_count)) ++qp.req.cursor;
+  return true;
 }
 
 // A bind or an invalidation waits until everything before it is complete, and what is behind it
@@ -244,11 +265,9 @@ bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
   SendWqe& wqe = qp.sq.at(req.cursor);
   if (!wqe.started && !start(core, qp, wqe)) return false;
   if (!window_open(qp)) return false;
-  if (wqe.wants_answer()) {
-    make_answered_request(core, qp, wqe, packet);
-  } else if (!make_message_packet(core, qp, wqe, packet)) {
-    return false;
-  }
+  const bool made = wqe.wants_answer() ? make_answered_request(core, qp, wqe, packet)
+                                       : make_message_packet(core, qp, wqe, packet);
+  if (!made) return false;
   after_send(core, qp);
   return true;
 }

@@ -240,6 +240,57 @@ void execute_read(Request& r) {
   keep(r, *slot, length == 0 ? 1 : (length - 1) / r.qp.mtu + 1);
 }
 
+// What is answered like a READ of no bytes has been done.
+void keep_placed(Request& r, Resource& slot) noexcept {
+  slot.atomic = false;
+  slot.length = 0;
+  keep(r, slot, 1);
+}
+
+void execute_atomic_write(Request& r) {
+  Resource* slot = new_resource(r.qp);
+  if ((r.qp.attr.access_flags & kAccessRemoteWrite) == 0 || slot == nullptr ||
+      r.payload.size() != sizeof(uint64_t) || r.headers.dma_length != sizeof(uint64_t) ||
+      r.headers.va % sizeof(uint64_t) != 0) {
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  }
+  verbs::KeyError why{};
+  std::byte* at = r.core.regions.translate(r.headers.rkey, r.qp.accessor(), r.headers.va,
+                                           sizeof(uint64_t), kAccessRemoteWrite, why);
+  if (at == nullptr) return refuse(r, wire::NakCode::kRemoteAccessError);
+  if (reinterpret_cast<uintptr_t>(at) % sizeof(uint64_t) != 0)
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  copy_in_order(at, r.payload.data(), sizeof(uint64_t));  // aligned: in one piece
+  keep_placed(r, *slot);
+}
+
+// Whether the key allows it: of the whole region, or of the range that is named.
+bool may_flush(const Request& r, uint32_t access) noexcept {
+  const verbs::MemoryRegion* region = r.core.regions.find(r.headers.rkey);
+  if (region == nullptr) return false;
+  const bool whole = (r.headers.flush & 0x30) != 0;
+  verbs::KeyError why{};
+  return r.core.regions.translate(
+             r.headers.rkey, r.qp.accessor(), whole ? region->iova : r.headers.va,
+             whole ? region->length : r.headers.dma_length, access, why) != nullptr;
+}
+
+// What came before is in this machine's coherent memory already, so there is nothing left to do but
+// to order it before the answer. Nobody can register memory with the right to make it persistent.
+void execute_flush(Request& r) {
+  Resource* slot = new_resource(r.qp);
+  const uint32_t access =
+      ((r.headers.flush & wire::kFlushGlobal) != 0 ? uint32_t{kAccessFlushGlobal} : 0) |
+      ((r.headers.flush & wire::kFlushPersistent) != 0 ? uint32_t{kAccessFlushPersistent} : 0);
+  if (!wire::feth_valid(r.headers.flush) || (r.qp.attr.access_flags & access) != access ||
+      slot == nullptr || r.headers.dma_length > kDmaLengthMax) {
+    return refuse(r, wire::NakCode::kInvalidRequest);
+  }
+  if (!may_flush(r, access)) return refuse(r, wire::NakCode::kRemoteAccessError);
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  keep_placed(r, *slot);
+}
+
 uint64_t apply_atomic(std::byte* at, const PacketHeaders& headers) noexcept {
   std::atomic_ref<uint64_t> word(*reinterpret_cast<uint64_t*>(at));
   if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd))
@@ -310,13 +361,15 @@ void handle_duplicate(Request& r) {
   ++r.core.stats.rx_duplicates;
   const bool read = r.headers.is(wire::kOpRead);
   const bool atomic = r.headers.is(wire::kOpAtomic);
-  if (!read && !atomic) {
+  const bool placed = r.headers.is(wire::kOpFeth) || r.headers.is(wire::kOpAtomicWrite);
+  if (!read && !atomic && !placed) {
     r.qp.resp.ack_owed = true;  // C-061: once more, the newest
     return;
   }
   Resource* slot = find_resource(r.qp, r.headers.psn);
   if (slot == nullptr) return;  // older than what is kept: dropped (C-063)
-  if (atomic && slot->atomic) return replay(r.qp, *slot, slot->first_psn, slot->run_end);
+  if (placed ? slot->placed() : atomic && slot->atomic)
+    return replay(r.qp, *slot, slot->first_psn, slot->run_end);
   if (!read) return;
   if (const auto end = repeated_end(r.qp, *slot, r.headers))
     replay(r.qp, *slot, r.headers.psn, *end);
@@ -342,7 +395,9 @@ void execute(Request& r) {
   if (r.headers.is(wire::kOpSend)) return execute_send(r);
   if (r.headers.is(wire::kOpWrite)) return execute_write(r);
   if (r.headers.is(wire::kOpRead)) return execute_read(r);
-  execute_atomic(r);
+  if (r.headers.is(wire::kOpAtomic)) return execute_atomic(r);
+  if (r.headers.is(wire::kOpFeth)) return execute_flush(r);
+  execute_atomic_write(r);
 }
 
 // A gap was filled: what was kept behind it has its turn.

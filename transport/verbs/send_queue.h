@@ -45,7 +45,19 @@ struct SendWqe {
   [[nodiscard]] bool is_atomic() const noexcept {
     return opcode == WrOpcode::kCmpSwap || opcode == WrOpcode::kFetchAdd;
   }
-  [[nodiscard]] bool wants_answer() const noexcept { return is_read() || is_atomic(); }
+  // Its answer is a packet of its own, not an acknowledge; a FLUSH or ATOMIC WRITE is answered like
+  // a READ of no bytes.
+  [[nodiscard]] bool wants_answer() const noexcept {
+    return is_one_of(kBits<WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd,
+                           WrOpcode::kFlush, WrOpcode::kAtomicWrite>);
+  }
+  [[nodiscard]] bool answered_as_read() const noexcept {
+    return is_one_of(kBits<WrOpcode::kRdmaRead, WrOpcode::kFlush, WrOpcode::kAtomicWrite>);
+  }
+  // Data comes back, into its SGEs.
+  [[nodiscard]] bool brings_data() const noexcept {
+    return is_one_of(kBits<WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd>);
+  }
   [[nodiscard]] bool has_imm() const noexcept {
     return opcode == WrOpcode::kSendImm || opcode == WrOpcode::kRdmaWriteImm;
   }
@@ -59,6 +71,13 @@ struct SendWqe {
   // Sends nothing.
   [[nodiscard]] bool is_local() const noexcept {
     return opcode == WrOpcode::kLocalInv || opcode == WrOpcode::kBindMw;
+  }
+
+ private:
+  template <WrOpcode... kOpcodes>
+  static constexpr uint32_t kBits = ((1u << static_cast<uint32_t>(kOpcodes)) | ...);
+  [[nodiscard]] bool is_one_of(uint32_t bits) const noexcept {
+    return (bits >> static_cast<uint32_t>(opcode) & 1) != 0;
   }
 };
 

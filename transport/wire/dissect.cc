@@ -47,6 +47,11 @@ void add_aeth(std::string& text, const PacketHeaders& h) {
 
 void add_ext(std::string& text, const PacketHeaders& h) {
   if (h.is(kOpDeth)) add(text, " src-qp 0x%x qkey 0x%x", h.src_qp, h.qkey);
+  if (h.is(kOpFeth)) {
+    add(text, " %s%s of %s", (h.flush & kFlushGlobal) != 0 ? "global" : "",
+        (h.flush & kFlushPersistent) != 0 ? "persistent" : "",
+        (h.flush & 0x30) == 0 ? "range" : "region");
+  }
   if (h.is(kOpReth)) add(text, " va 0x%" PRIx64 " rkey 0x%x length %u", h.va, h.rkey, h.dma_length);
   if (h.is(kOpAtomicEth)) {
     add(text, " va 0x%" PRIx64 " rkey 0x%x swap/add %" PRIu64, h.va, h.rkey, h.swap_add);

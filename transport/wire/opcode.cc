@@ -19,6 +19,7 @@ constexpr uint32_t kAtomicRequest = kOpRequest | kOpAtomic | kOpAtomicEth | kOnl
 constexpr uint8_t ext_bytes_of(uint32_t flags) {
   uint32_t bytes = 0;
   if (flags & kOpDeth) bytes += 8;
+  if (flags & kOpFeth) bytes += 4;
   if (flags & kOpReth) bytes += 16;
   if (flags & kOpAtomicEth) bytes += 28;
   if (flags & kOpAeth) bytes += 4;
@@ -60,6 +61,8 @@ constexpr Row kRows[] = {
     {Opcode::kRcFetchAdd, "rc fetch add", kAtomicRequest},
     {Opcode::kRcSendLastInv, "rc send last inv", kSend | kLast | kOpIeth},
     {Opcode::kRcSendOnlyInv, "rc send only inv", kSend | kOnly | kOpIeth},
+    {Opcode::kRcFlush, "rc flush", kOpRequest | kOnly | kOpFeth | kOpReth},
+    {Opcode::kRcAtomicWrite, "rc atomic write", kData | kOpAtomicWrite | kOnly | kOpReth},
     {Opcode::kUcSendFirst, "uc send first", kSend | kFirst},
     {Opcode::kUcSendMiddle, "uc send middle", kSend},
     {Opcode::kUcSendLast, "uc send last", kSend | kLast},

@@ -33,6 +33,8 @@ enum class Opcode : uint8_t {
   kRcFetchAdd = 0x14,
   kRcSendLastInv = 0x16,
   kRcSendOnlyInv = 0x17,
+  kRcFlush = 0x1c,        // these two: IBTA vol. 1, annex A19 "Memory Placement Extensions"
+  kRcAtomicWrite = 0x1d,  // answered like a READ of no bytes
   kUcSendFirst = 0x20,
   kUcSendMiddle = 0x21,
   kUcSendLast = 0x22,
@@ -73,6 +75,8 @@ enum OpcodeFlags : uint32_t {
   kOpIeth = 1u << 14,
   kOpDeth = 1u << 15,
   kOpControl = 1u << 16,  // ours: a QpControl body follows the BTH
+  kOpFeth = 1u << 17,     // FLUSH
+  kOpAtomicWrite = 1u << 18,
 };
 
 struct OpcodeInfo {

@@ -64,10 +64,15 @@ std::byte* put_atomic_eth(const PacketHeaders& h, std::byte* p) noexcept {
 }
 
 void put_ext(const PacketHeaders& h, uint32_t flags, std::byte* p) noexcept {
-  if (flags & kOpDeth) {
+  if ((flags & (kOpDeth | kOpFeth)) == 0) {
+    // what follows the BTH in most packets
+  } else if (flags & kOpDeth) {
     store_be<uint32_t>(p, h.qkey);
     store_be<uint32_t>(p + 4, h.src_qp & k24Bits);
     p += 8;
+  } else if (flags & kOpFeth) {
+    store_be<uint32_t>(p, h.flush);
+    p += 4;
   }
   if (flags & kOpReth) {
     store_be<uint64_t>(p, h.va);
@@ -136,10 +141,15 @@ void get_rare(const std::byte* p, uint32_t flags, PacketHeaders& h) noexcept {
 }
 
 void get_ext(const std::byte* p, uint32_t flags, PacketHeaders& h) noexcept {
-  if (flags & kOpDeth) {
+  if ((flags & (kOpDeth | kOpFeth)) == 0) {
+    // what follows the BTH in most packets
+  } else if (flags & kOpDeth) {
     h.qkey = load_be<uint32_t>(p);
     h.src_qp = load_be<uint32_t>(p + 4) & k24Bits;
     p += 8;
+  } else {
+    h.flush = load_be<uint32_t>(p);
+    p += 4;
   }
   if (flags & kOpReth) {
     h.va = load_be<uint64_t>(p);

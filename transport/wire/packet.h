@@ -48,6 +48,17 @@ constexpr AethKind aeth_kind(uint8_t syndrome) noexcept {
 }
 constexpr uint8_t aeth_value(uint8_t syndrome) noexcept { return syndrome & 0x1f; }
 
+// What a FLUSH asks for: where to the data shall have come, and of which part of the region.
+enum FlushPlacement : uint32_t { kFlushGlobal = 1, kFlushPersistent = 2 };
+enum class FlushSelectivity : uint8_t { kRange = 0, kRegion = 1 };
+constexpr uint32_t feth(uint32_t placement, FlushSelectivity selectivity) noexcept {
+  return placement | static_cast<uint32_t>(selectivity) << 4;
+}
+// Known placements, at least one, and a known selectivity.
+constexpr bool feth_valid(uint32_t feth) noexcept {
+  return (feth & ~0x13u) == 0 && (feth & 3) != 0;
+}
+
 // Everything before the payload. Extension fields are meaningful only where the opcode has them.
 struct PacketHeaders {
   // LRH
@@ -70,6 +81,8 @@ struct PacketHeaders {
   uint64_t va = 0;
   uint32_t rkey = 0;  // also the key of an IETH
   uint32_t dma_length = 0;
+  // FETH: bits 3:0 placement, 5:4 selectivity (FlushPlacement, FlushSelectivity); the others are 0
+  uint32_t flush = 0;
   // AETH
   uint8_t syndrome = 0;
   uint32_t msn = 0;  // 24 bits

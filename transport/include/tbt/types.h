@@ -1,5 +1,5 @@
-// The vocabulary of verbs, as plain types. Numeric values equal those of <infiniband/verbs.h>, which
-// provider/ asserts, so that nothing is translated twice.
+// The vocabulary of verbs, as plain types. Numeric values equal those of <infiniband/verbs.h>,
+// which provider/ asserts, so that nothing is translated twice.
 #pragma once
 
 #include <array>
@@ -23,6 +23,8 @@ enum AccessFlags : uint32_t {
   kAccessRemoteAtomic = 8,
   kAccessMwBind = 16,     // of a region: memory windows may be bound to it
   kAccessZeroBased = 32,  // of a window: its addresses begin at 0
+  kAccessFlushGlobal = 256,
+  kAccessFlushPersistent = 512,
 };
 
 enum class WrOpcode : uint8_t {
@@ -36,31 +38,62 @@ enum class WrOpcode : uint8_t {
   kLocalInv = 7,
   kBindMw = 8,
   kSendInv = 9,
+  kFlush = 14,
+  kAtomicWrite = 15,
 };
 
-// A memory window of type 1 is bound by a call of its own and open to every QP of its PD; one of type 2 is bound
-// by a work request (2B) and open to the QP that this was posted to.
+// A memory window of type 1 is bound by a call of its own and open to every QP of its PD; one of
+// type 2 is bound by a work request (2B) and open to the QP that this was posted to.
 enum class MwType : uint8_t { kType1 = 1, kType2 = 2 };
 
-enum SendFlags : uint32_t { kSendFence = 1, kSendSignaled = 2, kSendSolicited = 4, kSendInline = 8 };
+enum SendFlags : uint32_t {
+  kSendFence = 1,
+  kSendSignaled = 2,
+  kSendSolicited = 4,
+  kSendInline = 8
+};
 
 enum class WcStatus : uint8_t {
-  kSuccess = 0, kLocLen = 1, kLocQpOp = 2, kLocProt = 4, kWrFlush = 5, kMwBind = 6, kBadResp = 7,
-  kLocAccess = 8, kRemInvReq = 9, kRemAccess = 10, kRemOp = 11, kRetryExc = 12, kRnrRetryExc = 13,
-  kRemAbort = 16, kFatal = 19, kRespTimeout = 20, kGeneral = 21,
+  kSuccess = 0,
+  kLocLen = 1,
+  kLocQpOp = 2,
+  kLocProt = 4,
+  kWrFlush = 5,
+  kMwBind = 6,
+  kBadResp = 7,
+  kLocAccess = 8,
+  kRemInvReq = 9,
+  kRemAccess = 10,
+  kRemOp = 11,
+  kRetryExc = 12,
+  kRnrRetryExc = 13,
+  kRemAbort = 16,
+  kFatal = 19,
+  kRespTimeout = 20,
+  kGeneral = 21,
 };
 const char* wc_status_name(WcStatus status) noexcept;
 
 enum class WcOpcode : uint8_t {
-  kSend = 0, kRdmaWrite = 1, kRdmaRead = 2, kCmpSwap = 3, kFetchAdd = 4, kBindMw = 5, kLocalInv = 6,
-  kRecv = 128, kRecvRdmaImm = 129,
+  kSend = 0,
+  kRdmaWrite = 1,
+  kRdmaRead = 2,
+  kCmpSwap = 3,
+  kFetchAdd = 4,
+  kBindMw = 5,
+  kLocalInv = 6,
+  kFlush = 8,
+  kAtomicWrite = 9,
+  kRecv = 128,
+  kRecvRdmaImm = 129,
 };
 enum WcFlags : uint32_t { kWcGrh = 1, kWcWithImm = 2, kWcWithInv = 8 };
 
 // Why an error completion came: Wc::vendor_err. docs/verbs_coverage.md has the sentences.
 enum VendorError : uint32_t {
   kVendorNone = 0,
-  kVendorLocalKey = 0x101,      // lkey unknown, of another PD, without the access, or range outside the MR
+  kVendorLocalKey =
+      0x101,  // lkey unknown, of another PD, without the access, or range outside the MR
   kVendorLocalLength = 0x102,   // message does not fit the receive, or exceeds what the QP can send
   kVendorRetryTimeout = 0x103,  // no answer within timeout x (retry_cnt + 1)
   kVendorPsnRetry = 0x104,      // PSN sequence errors exhausted retry_cnt
@@ -86,12 +119,12 @@ struct Wc {
   uint16_t slid = 0;
   uint32_t vendor_err = 0;
   uint32_t byte_len = 0;
-  uint32_t imm_be = 0;       // as on the wire; with kWcWithInv the invalidated rkey
+  uint32_t imm_be = 0;  // as on the wire; with kWcWithInv the invalidated rkey
   uint32_t qp_num = 0;
-  uint32_t src_qp = 0;       // UD
-  uint32_t flags = 0;        // WcFlags
+  uint32_t src_qp = 0;  // UD
+  uint32_t flags = 0;   // WcFlags
   uint8_t sl = 0;
-  uint64_t timestamp_ns = 0; // CLOCK_MONOTONIC, when the completion was made
+  uint64_t timestamp_ns = 0;  // CLOCK_MONOTONIC, when the completion was made
 };
 
 // Where to send to: the verbs address vector.
@@ -118,10 +151,10 @@ struct SendWr {
   WrOpcode opcode = WrOpcode::kSend;
   uint32_t flags = 0;        // SendFlags; with kSendInline the SGEs' lkeys are ignored
   uint32_t imm_be = 0;       // kBindMw: lkey of the region
-  uint64_t remote_addr = 0;  // RDMA and atomics; kBindMw: address in the region
-  uint32_t rkey = 0;         // kBindMw: the window's new key; kLocalInv, kSendInv: the key to invalidate
-  uint64_t compare_add = 0;  // compare value, or the addend; kBindMw: length, 0 unbinds
-  uint64_t swap = 0;         // kBindMw: AccessFlags
+  uint64_t remote_addr = 0;  // RDMA, atomics, kFlush; kBindMw: address in the region
+  uint32_t rkey = 0;  // kBindMw: the window's new key; kLocalInv, kSendInv: the key to invalidate
+  uint64_t compare_add = 0;  // compare value, or the addend; kBindMw, kFlush: length; 0 unbinds
+  uint64_t swap = 0;         // kBindMw: AccessFlags; kFlush: placement | selectivity << 4
   Ah* ah = nullptr;          // UD
   uint32_t remote_qpn = 0;
   uint32_t remote_qkey = 0;
@@ -169,7 +202,7 @@ enum QpAttrMask : uint32_t {
 struct QpAttr {
   QpState qp_state = QpState::kReset;
   QpState cur_qp_state = QpState::kReset;
-  uint8_t path_mtu = 0;       // 1..5 for 256..4096 bytes
+  uint8_t path_mtu = 0;  // 1..5 for 256..4096 bytes
   uint32_t qkey = 0;
   uint32_t rq_psn = 0;
   uint32_t sq_psn = 0;
@@ -190,8 +223,18 @@ struct QpAttr {
 };
 
 enum class AsyncEventType : uint8_t {
-  kCqErr = 0, kQpFatal = 1, kQpReqErr = 2, kQpAccessErr = 3, kCommEst = 4, kSqDrained = 5,
-  kPathMig = 6, kDeviceFatal = 8, kPortActive = 9, kPortErr = 10, kSrqErr = 14, kSrqLimitReached = 15,
+  kCqErr = 0,
+  kQpFatal = 1,
+  kQpReqErr = 2,
+  kQpAccessErr = 3,
+  kCommEst = 4,
+  kSqDrained = 5,
+  kPathMig = 6,
+  kDeviceFatal = 8,
+  kPortActive = 9,
+  kPortErr = 10,
+  kSrqErr = 14,
+  kSrqLimitReached = 15,
   kQpLastWqeReached = 16,
 };
 
