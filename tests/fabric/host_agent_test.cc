@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "agent_pair.h"
+#include "base/rng.h"
 #include "fabric/addresses.h"
 
 namespace tbt::fabric {
@@ -68,14 +69,39 @@ TEST(HostAgent, AnIdleLinkStaysUpWithOneHeartbeatEach250Ms) {
   EXPECT_EQ(pair[0].stats().heartbeats_missed, 0u);
 }
 
-TEST(HostAgent, ThreeMissedHeartbeatsAreForgivenAndTheFourthIsNot) {
+TEST(HostAgent, ALinkIsSilentASecondAfterTheFirstHeartbeatThatWasNotAnswered) {
   AgentPair pair;
   pair.run(Duration::from_ms(10));
   pair.stop(1);
-  pair.run(Duration::from_ms(900));
+  pair.run(kSilentAfter - Duration::from_ms(100));
   EXPECT_EQ(pair.state(0), LinkState::kUp);
-  pair.run(Duration::from_ms(350));
+  pair.run(kHeartbeatInterval + Duration::from_ms(200));
   EXPECT_EQ(pair.state(0), LinkState::kSilent);
+}
+
+TEST(HostAgent, ACableThatLosesAThirdIsNotSilent) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(10));
+  Rng rng(5);
+  pair.filter = [&rng](uint32_t, const ControlOutput&) { return rng.below(3) != 0; };
+  for (int i = 0; i < 600; ++i) {
+    pair.run(Duration::from_ms(100));
+    ASSERT_EQ(pair.state(0), LinkState::kUp) << i;
+    ASSERT_EQ(pair.state(1), LinkState::kUp) << i;
+  }
+  EXPECT_GT(pair[0].stats().heartbeats_missed, 100u);
+}
+
+// A daemon that was stopped for a while, and lost the one answer that waited for it.
+TEST(HostAgent, OneUnansweredHeartbeatIsNoSilenceHoweverLongAgo) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(10));
+  pair.filter = [](uint32_t from, const ControlOutput&) { return from == 0; };
+  pair.run(kHeartbeatInterval);
+  pair.filter = nullptr;
+  pair.now = pair.now + Duration::from_s(5);
+  pair.run(Duration::from_ms(300));
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
 }
 
 TEST(HostAgent, ASilentLinkKeepsItsSessionAndGoesOnWithTheSamePeer) {

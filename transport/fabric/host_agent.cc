@@ -198,10 +198,11 @@ void HostAgent::send_hello(Instant now, uint32_t cable, bool reply) {
 
 void HostAgent::send_heartbeat(Instant now, uint32_t cable) {
   Link& link = links_[cable];
+  if (link.unanswered == 0) link.unanswered_since = now;
   if (link.unanswered > 0) stats_.heartbeats_missed++;
   link.sequence++;
   link.unanswered++;
-  link.next_send = now + kHeartbeatInterval;
+  link.next_send = now + kHeartbeatAgain;
   send(cable, directory_.links[cable].tag, wire::Heartbeat{incarnation_, link.sequence, false});
 }
 

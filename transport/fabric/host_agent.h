@@ -9,10 +9,10 @@
 // each input.
 //
 // A link is up when this host knows the peer's incarnation and has proof that the peer knows its
-// own: a hello that names it, or any message under the session's tag. When kHeartbeatMisses of our
-// heartbeats in a row stay unanswered it is silent (also if the cable carries in one direction
-// only): nobody connects over it, but the session's tag stands and what is connected goes on by its
-// own timers, until the same peer answers a hello or kSilenceMost has passed and the link is down.
+// own: a hello that names it, or any message under the session's tag. When none of our heartbeats
+// was answered for kSilentAfter it is silent (also if the cable carries in one direction only):
+// nobody connects over it, but the session's tag stands and what is connected goes on by its own
+// timers, until the same peer answers a hello or kSilenceMost has passed and the link is down.
 // A peer's incarnation that has said farewell, or was followed by another, is never listened to
 // again.
 #pragma once
@@ -32,7 +32,13 @@
 namespace tbt::fabric {
 
 inline constexpr Duration kHeartbeatInterval = Duration::from_ms(250);
-inline constexpr uint32_t kHeartbeatMisses = 4;
+// Until the last one is answered: a cable that loses a third of the frames, or a ring that is full
+// for a moment, is not silence.
+inline constexpr Duration kHeartbeatAgain = Duration::from_ms(50);
+inline constexpr Duration kSilentAfter = Duration::from_s(1);
+inline constexpr uint32_t kHeartbeatMisses = 4;  // and so many: it may be us who stood still
+// An answer to one further back than this proves nothing.
+inline constexpr uint32_t kHeartbeatsRemembered = 20;
 // So long a link may be silent before it is down and the connections over it end. Much longer than
 // a daemon needs to come back, and than a process is usually stopped for: one that was stopped
 // while it held a lock of the host's rings holds up the daemon's frames as well as everybody's.
@@ -115,7 +121,8 @@ class HostAgent {
     uint32_t hellos = 0;            // since the link began to connect
     uint64_t peer_incarnation = 0;  // 0: never heard of one
     uint64_t sequence = 0;          // of the last heartbeat sent
-    uint32_t unanswered = 0;
+    uint32_t unanswered = 0;        // of the last heartbeats
+    Instant unanswered_since{};     // when the first of them was sent
     Instant silent_since{};
     bool refused = false;
   };

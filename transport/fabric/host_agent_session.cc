@@ -106,8 +106,9 @@ void HostAgent::on(Instant now, uint32_t cable, uint32_t tag, const wire::Heartb
   confirm(now, cable);
   if (!heartbeat.reply) {
     send(cable, tag, wire::Heartbeat{incarnation_, heartbeat.sequence, true});
-  } else if (link.sequence - heartbeat.sequence < kHeartbeatMisses) {
+  } else if (link.unanswered != 0 && link.sequence - heartbeat.sequence < kHeartbeatsRemembered) {
     link.unanswered = 0;
+    link.next_send = std::max(now, link.unanswered_since + kHeartbeatInterval);
   }
 }
 
@@ -217,7 +218,8 @@ bool HostAgent::in_session(uint32_t cable, uint32_t tag) {
 void HostAgent::watch_silence(Instant now, uint32_t cable) {
   Link& link = links_[cable];
   const LinkState state = directory_.links[cable].state;
-  if (state == LinkState::kUp && link.unanswered >= kHeartbeatMisses) {
+  if (state == LinkState::kUp && link.unanswered >= kHeartbeatMisses &&
+      now - link.unanswered_since >= kSilentAfter) {
     set_state(cable, LinkState::kSilent, "the peer does not answer");
     link.silent_since = now;
     link.hellos = kFastHellos;
