@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <span>
 #include <vector>
 
@@ -23,7 +24,9 @@ namespace tbt::engine {
 
 struct Core {
   Core(const Options& opts, const Router& routes, Rng random)
-      : options(opts), router(routes), rng(random), store(opts.early_packets) {}
+      : options(opts), router(routes), rng(random), store(opts.early_packets) {
+    events.reserve(kEventsLeast);
+  }
 
   Options options;
   const Router& router;
@@ -34,8 +37,8 @@ struct Core {
   QpTable qps;
   std::array<ReadyList, kRailsMax> ready;
   std::array<uint32_t, kRailsMax> turn{};  // packets the front of the list has sent in its turn
-  Deadlines deadlines;
-  ProbeDeadlines probes;                       // those of the measured timer
+  Deadlines deadlines{qps};
+  ProbeDeadlines probes{qps};                  // those of the measured timer
   Instant last_loss = Instant{INT64_MIN / 2};  // when the peer last told of a gap
   Stats stats;
   // Events: queues with a completion event first, then asynchronous ones.
@@ -48,15 +51,34 @@ struct Core {
     uint32_t rail = 0;
     wire::PacketHeaders headers;
   };
-  std::vector<Orphan> orphans;
-  Instant stray_window{};  // rate limit of the answers
+  std::vector<Orphan> orphans;  // with room for a farewell of each pair that lives
+  Instant stray_window{};       // rate limit of the answers
   uint32_t strays_answered = 0;
 
   void make_ready(QueuePair& qp) noexcept {
     if (!qp.ready && qp.ready_rail < kRailsMax) ready[qp.ready_rail].push(qp);
   }
-  void raise(AsyncEventType type, void* object) {
-    events.push_back({Event::Kind::kAsync, type, object});
+  static constexpr size_t kEventsLeast = 64;
+  // An event for which there is no memory is lost, and counted.
+  void raise(AsyncEventType type, void* object) noexcept {
+    if (!try_push(events, Event{Event::Kind::kAsync, type, object})) ++stats.events_lost;
+  }
+  // What one more queue pair may need later, when nothing may fail. Throws std::bad_alloc.
+  void make_room_for_pair() {
+    const size_t pairs = qps.size() + 1;
+    deadlines.make_room(pairs);
+    probes.make_room(pairs);
+    const size_t farewells = orphans.size() + pairs;
+    if (orphans.capacity() < farewells) orphans.reserve(2 * farewells);
+  }
+  template <typename T>
+  static bool try_push(std::vector<T>& to, const T& what) noexcept {
+    try {
+      to.push_back(what);
+      return true;
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
   }
 };
 

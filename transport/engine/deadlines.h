@@ -2,7 +2,11 @@
 //
 // Moving a deadline further away (every acknowledge does) costs nothing: the entry stays, and is
 // put back when it comes up too early. Moving it closer adds an entry. Entries name QPNs, so a
-// destroyed pair needs no removal.
+// destroyed pair needs no removal. There is room for twice as many entries as there are pairs, made
+// when a pair is: noting a deadline allocates nothing. When it is full, the entries that mean
+// nothing any more are dropped; with long timeouts they would pile up otherwise, by destroyed
+// pairs, or by one whose deadline is moved closer and further again (an RNR wait before each
+// repetition).
 #pragma once
 
 #include <algorithm>
@@ -10,6 +14,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "engine/qp_table.h"
 #include "engine/queue_pair.h"
 
 namespace tbt::engine {
@@ -18,8 +23,16 @@ namespace tbt::engine {
 template <Instant QueuePair::*kQueued>
 class DeadlineHeap {
  public:
-  void update(QueuePair& qp, Instant due) {
+  explicit DeadlineHeap(const QpTable& pairs) : pairs_(pairs) { heap_.reserve(kLeast); }
+
+  // Before there are so many pairs. Throws std::bad_alloc.
+  void make_room(size_t pairs) {
+    if (heap_.capacity() < 2 * pairs) heap_.reserve(4 * pairs);
+  }
+
+  void update(QueuePair& qp, Instant due) noexcept {
     if (due.is_never() || due >= qp.*kQueued) return;
+    if (heap_.size() == heap_.capacity()) drop_stale();
     qp.*kQueued = due;
     add(qp.number, due);
   }
@@ -43,14 +56,32 @@ class DeadlineHeap {
     return number;
   }
 
+  [[nodiscard]] size_t entries() const noexcept { return heap_.size(); }
+
  private:
+  static constexpr size_t kLeast = 64;
+
   struct Entry {
     Instant due;
     uint32_t number;
+    bool operator==(const Entry&) const noexcept = default;
   };
   static bool later(const Entry& a, const Entry& b) noexcept {
     return a.due != b.due ? a.due > b.due : a.number > b.number;
   }
+
+  // One entry per living pair is left: its earliest. In ascending order they are a heap.
+  void drop_stale() noexcept {
+    std::erase_if(heap_, [this](const Entry& entry) {
+      const QueuePair* qp = pairs_.find(entry.number);
+      return qp == nullptr || qp->*kQueued != entry.due;
+    });
+    std::sort(heap_.begin(), heap_.end(),
+              [](const Entry& a, const Entry& b) { return later(b, a); });
+    heap_.erase(std::unique(heap_.begin(), heap_.end()), heap_.end());
+  }
+
+  const QpTable& pairs_;
   std::vector<Entry> heap_;
 };
 

@@ -64,10 +64,11 @@ void take_attributes(QueuePair& qp, const QpAttr& attr, uint32_t mask) {
   if (mask & kQpDestQpn) mine.dest_qpn = attr.dest_qpn;
 }
 
-void start_receiving(QueuePair& qp) {
+// `resources`: as many as the peer may have READs and atomics under way.
+void start_receiving(QueuePair& qp, std::vector<Resource> resources) noexcept {
   qp.mtu = qp.type == QpType::kUd ? limits::kMtuBytesMax : mtu_bytes(qp.attr.path_mtu);
   qp.resp.expected_psn = qp.attr.rq_psn;
-  qp.resp.resources.assign(qp.attr.max_dest_rd_atomic, Resource{});
+  qp.resp.resources = std::move(resources);
 }
 
 void start_sending(const Core& core, QueuePair& qp) noexcept {
@@ -147,6 +148,14 @@ void answer_stray(Core& core, uint32_t rail, const wire::PacketHeaders& headers)
   Core::Orphan orphan{rail, {}};
   address_packet(path, headers.src_qp, wire::Opcode::kQpReset, orphan.headers);
   orphan.headers.src_qp = headers.dest_qp;
+  // The farewells of our own have their room.
+  if (core.orphans.size() + core.qps.size() >= core.orphans.capacity()) {
+    try {
+      core.orphans.reserve(2 * (core.orphans.size() + core.qps.size() + 1));
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
   core.orphans.push_back(orphan);
   ++core.stats.resets_sent;
 }
@@ -260,6 +269,7 @@ Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
     return Status(EINVAL, "a completion queue is missing");
   if (core_->qps.size() >= limits::kMaxQp) return Status(ENOMEM, "no queue pair left");
   TBT_ASSERT(free_number(config.number));
+  core_->make_room_for_pair();
   auto qp = std::make_unique<QueuePair>(grant(config.caps, config.srq != nullptr), config.type);
   qp->number = config.number;
   qp->port = config.port;
@@ -312,6 +322,12 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
     core.regions.unbind_all_of(qp.number);
     return {};
   }
+  const bool to_receive = qp.state == QpState::kInit && target == QpState::kRtr;
+  std::vector<Resource> resources;  // before anything is changed: this may throw
+  if (to_receive) {
+    const bool told = (mask & kQpMaxDestRdAtomic) != 0;
+    resources.resize(told ? attr.max_dest_rd_atomic : qp.attr.max_dest_rd_atomic);
+  }
   take_attributes(qp, attr, mask);
   if (target == QpState::kErr) {
     enter_error(core, qp);
@@ -319,7 +335,7 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   }
   const QpState before = std::exchange(qp.state, target);
   if (path) set_path(core, qp, *path);
-  if (before == QpState::kInit && target == QpState::kRtr) start_receiving(qp);
+  if (to_receive) start_receiving(qp, std::move(resources));
   if (before == QpState::kRtr && target == QpState::kRts) start_sending(core, qp);
   if (before == QpState::kRts && target == QpState::kSqd) {
     qp.draining = true;

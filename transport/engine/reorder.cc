@@ -15,9 +15,11 @@ std::unique_ptr<StoredPacket> PacketStore::take() {
     return packet;
   }
   if (left_ == 0) return nullptr;
+  spare_.reserve(allocated_ + 1);
+  auto packet = std::make_unique<StoredPacket>();
   --left_;
-  spare_.reserve(++allocated_);
-  return std::make_unique<StoredPacket>();
+  ++allocated_;
+  return packet;
 }
 
 void PacketStore::give_back(std::unique_ptr<StoredPacket> packet) noexcept {

@@ -183,8 +183,12 @@ bool keep_early(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
   if (distance >= static_cast<int32_t>(kReorderPackets)) return false;
   if (!headers.is(wire::kOpSend) && !headers.is(wire::kOpWrite)) return false;
   if (payload.size() > qp.mtu) return false;
-  if (!qp.resp.early) qp.resp.early = std::make_unique<ReorderBuffer>(core.store);
-  return qp.resp.early->keep(packet, payload);
+  try {
+    if (!qp.resp.early) qp.resp.early = std::make_unique<ReorderBuffer>(core.store);
+    return qp.resp.early->keep(packet, payload);
+  } catch (const std::bad_alloc&) {
+    return false;  // the sender goes back, as when the budget is used up
+  }
 }
 
 void fill_sack(const QueuePair& qp, TxPacket& packet) noexcept {

@@ -32,6 +32,7 @@ struct Stats {
   uint64_t rnr_waits = 0;
   uint64_t resets_sent = 0;
   uint64_t cq_overflows = 0;
+  uint64_t events_lost = 0;  // there was no memory for them
 };
 
 }  // namespace tbt::engine
