@@ -84,26 +84,26 @@ void set_operations(ibv_context* context) noexcept {
 }
 
 void destroy_allocation(ContextState& state) noexcept {
-  using provider::real_function;
   if (state.context != nullptr) {
     if (state.context->cmd_fd >= 0) close(state.context->cmd_fd);
     // The descriptors are closed by their owners; the real library must not close them too.
     state.context->cmd_fd = -1;
     state.context->async_fd = -1;
   }
-  static const auto uninit = real_function<UninitContext>("verbs_uninit_context");
-  if (uninit != nullptr && state.real_view != nullptr) uninit(state.real_view);
+  static constinit RealFunction<UninitContext> uninit("verbs_uninit_context");
+  if (state.real_view != nullptr && uninit.get() != nullptr) uninit.get()(state.real_view);
   std::free(state.allocation);
 }
 
 bool allocate(ContextState& state, Device& device) noexcept {
-  static const auto init = real_function<InitAndAllocContext>("_verbs_init_and_alloc_context");
+  static constinit RealFunction<InitAndAllocContext> find("_verbs_init_and_alloc_context");
+  const auto init = find.get();
   if (init == nullptr) return fail(ENOSYS) != nullptr;
   // An id no kernel driver has.
   constexpr uint32_t kNoDriver = 0;
   state.allocation = init(&device, -1, kAllocationBytes,
                           reinterpret_cast<verbs_context*>(kFrontReserve), kNoDriver);
-  if (state.allocation == nullptr) return false;
+  if (state.allocation == nullptr) return fail(ENOMEM) != nullptr;  // errno is not always kept there
   auto* real_view = static_cast<std::byte*>(state.allocation) + kFrontReserve;
   state.real_view = reinterpret_cast<verbs_context*>(real_view);
   state.context = find_context(real_view, &device);
@@ -116,11 +116,12 @@ bool allocate(ContextState& state, Device& device) noexcept {
 bool fill(ContextState& state) noexcept {
   ibv_context* context = state.context;
   context->cmd_fd = eventfd(0, EFD_CLOEXEC);
+  if (context->cmd_fd < 0) return false;
   context->async_fd = state.async.fd();
   const unsigned cores = std::thread::hardware_concurrency();
   context->num_comp_vectors = cores > 0 ? static_cast<int>(cores) : 1;
   set_operations(context);
-  return context->cmd_fd >= 0;
+  return true;
 }
 
 ibv_context* open_ours(Device& device) noexcept {

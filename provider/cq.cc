@@ -93,6 +93,7 @@ int modify_cq(ibv_cq* cq, ibv_modify_cq_attr* attr) noexcept {
 }
 
 int req_notify_cq(ibv_cq* cq, int solicited_only) noexcept {
+  if (ours(cq).sink && !ours(cq).sink->promise()) return ENOMEM;
   ours(cq).impl->arm(solicited_only != 0);
   return 0;
 }
@@ -126,6 +127,7 @@ TBT_VERB int ibv_destroy_cq(ibv_cq* ibv_cq) {
   // From here no new event comes. Unread ones are taken back, read ones must have been
   // acknowledged.
   if (cq.channel != nullptr) {
+    cq.sink->take_back();
     ours(cq.channel).queue.purge([&cq](const CompletionEvent& event) { return event.cq == &cq; });
   }
   state_of(context).async.purge(&cq);

@@ -57,29 +57,29 @@ Device* find_or_add(const DeviceInfo& info) noexcept {
   return &device;
 }
 
-std::vector<DeviceInfo> list_transport_devices() noexcept {
-  if (real_devices_only) return {};
+// Without the transport, or without a daemon, an empty list; what else keeps ours away is an error.
+Result<std::vector<DeviceInfo>> list_transport_devices() noexcept {
+  const std::vector<DeviceInfo> nothing;
+  if (real_devices_only) return nothing;
   const TransportLibrary* transport = transport_library();
-  if (transport == nullptr) return {};
-  try {
-    return transport->list_devices();
-  } catch (...) {
-    return {};
-  }
+  if (transport == nullptr) return nothing;
+  Result<std::vector<DeviceInfo>> list = transport->list_devices();
+  const int code = list.error().code();
+  return code == ENOENT || code == ECONNREFUSED ? nothing : list;
 }
 
 ibv_device** real_device_list(int* count) noexcept {
   using List = decltype(&ibv_get_device_list);
-  static const auto list = real_function<List>("ibv_get_device_list");
+  static constinit RealFunction<List> list("ibv_get_device_list");
   *count = 0;
-  if (list == nullptr) return fail(ENOSYS);
-  return list(count);
+  if (list.get() == nullptr) return fail(ENOSYS);
+  return list.get()(count);
 }
 
 void free_real_device_list(ibv_device** list) noexcept {
   using Free = decltype(&ibv_free_device_list);
-  static const auto free_list = real_function<Free>("ibv_free_device_list");
-  if (free_list != nullptr) free_list(list);
+  static constinit RealFunction<Free> free_list("ibv_free_device_list");
+  if (free_list.get() != nullptr) free_list.get()(list);
 }
 
 // The array is plain malloc memory without a header: there are programs that free() it.
@@ -109,7 +109,16 @@ TBT_VERB ibv_device** ibv_get_device_list(int* num_devices) {
   int real_count = 0;
   ibv_device** real = real_device_list(&real_count);
   const int real_errno = errno;
-  const std::vector<tbt::DeviceInfo> infos = list_transport_devices();
+  const tbt::Result<std::vector<tbt::DeviceInfo>> listed = list_transport_devices();
+  if (num_devices != nullptr) *num_devices = 0;
+  if (real == nullptr && real_errno == ENOMEM) return fail(ENOMEM);
+  // Others' devices are of use without ours, except that the whole program is out of memory.
+  if (!listed && (real_count == 0 || listed.error().code() == ENOMEM)) {
+    if (real != nullptr) free_real_device_list(real);
+    return fail(listed.error());
+  }
+  static const std::vector<tbt::DeviceInfo> none;
+  const std::vector<tbt::DeviceInfo>& infos = listed ? *listed : none;
   int total = real_count;
   // With nothing of ours the answer is the real library's own, its error included. "No kernel
   // support" is an error only then.
@@ -153,7 +162,8 @@ TBT_VERB int ibv_get_device_index(ibv_device* device) {
 // Ours have no kernel descriptor to import by; the one in cmd_fd is an eventfd.
 TBT_VERB ibv_context* ibv_import_device(int cmd_fd) {
   using Import = decltype(&ibv_import_device);
-  static const auto import = real_function<Import>("ibv_import_device");
+  static constinit RealFunction<Import> find("ibv_import_device");
+  const auto import = find.get();
   struct stat file {};
   if (import == nullptr || fstat(cmd_fd, &file) != 0 || !S_ISCHR(file.st_mode)) {
     return fail(EOPNOTSUPP);

@@ -10,7 +10,12 @@ namespace tbt::provider {
 
 void* real_symbol(const char* name) noexcept {
   // Already loaded as our dependency; a second dlopen of the same path only finds it again.
-  static void* const library = dlopen(TBT_REAL_LIBIBVERBS, RTLD_LAZY | RTLD_LOCAL);
+  static std::atomic<void*> found{nullptr};
+  void* library = found.load(std::memory_order_acquire);
+  if (library == nullptr) {
+    library = dlopen(TBT_REAL_LIBIBVERBS, RTLD_LAZY | RTLD_LOCAL);
+    found.store(library, std::memory_order_release);
+  }
   return library != nullptr ? dlsym(library, name) : nullptr;
 }
 

@@ -6,6 +6,7 @@
 // ends with TBT_FORWARD.
 #pragma once
 
+#include <atomic>
 #include <cerrno>
 
 namespace tbt::provider {
@@ -14,22 +15,37 @@ namespace tbt::provider {
 // it.
 void* real_symbol(const char* name) noexcept;
 
+// A function of the real library, looked up when it is first needed. What was not found is looked
+// for again: memory may have been short.
 template <typename Function>
-Function real_function(const char* name) noexcept {
-  return reinterpret_cast<Function>(real_symbol(name));
-}
+class RealFunction {
+ public:
+  constexpr explicit RealFunction(const char* name) noexcept : name_(name) {}
+  Function get() noexcept {
+    Function found = found_.load(std::memory_order_acquire);
+    if (found == nullptr) {
+      found = reinterpret_cast<Function>(real_symbol(name_));
+      found_.store(found, std::memory_order_release);
+    }
+    return found;
+  }
+
+ private:
+  const char* name_;
+  std::atomic<Function> found_{nullptr};
+};
 
 }  // namespace tbt::provider
 
 // Returns from the calling verb with what the real `function` returns, or with `failure` if there
 // is none.
-#define TBT_FORWARD(function, failure, ...)                               \
-  do {                                                                    \
-    static const auto forward_to =                                        \
-        ::tbt::provider::real_function<decltype(&::function)>(#function); \
-    if (forward_to == nullptr) {                                          \
-      errno = EOPNOTSUPP;                                                 \
-      return failure;                                                     \
-    }                                                                     \
-    return forward_to(__VA_ARGS__);                                       \
+#define TBT_FORWARD(function, failure, ...)                                                   \
+  do {                                                                                        \
+    static constinit ::tbt::provider::RealFunction<decltype(&::function)> forward(#function); \
+    const auto forward_to = forward.get();                                                    \
+    if (forward_to == nullptr) {                                                              \
+      errno = EOPNOTSUPP;                                                                     \
+      return failure;                                                                         \
+    }                                                                                         \
+    return forward_to(__VA_ARGS__);                                                           \
   } while (false)

@@ -133,11 +133,17 @@ struct Mw final : ibv_mw {
 class ChannelSink final : public CompletionSink {
  public:
   ChannelSink(Cq* cq, CompChannel* channel) noexcept : cq_(cq), channel_(channel) {}
-  void on_completion_event(tbt::Cq&) noexcept override { channel_->queue.push({.cq = cq_}); }
+  void on_completion_event(tbt::Cq&) noexcept override {
+    channel_->queue.push({.cq = cq_}, promised_);
+  }
+  // Before the CQ is armed, so that its event cannot be lost. False: out of memory.
+  bool promise() noexcept { return channel_->queue.promise(promised_); }
+  void take_back() noexcept { channel_->queue.take_back(promised_); }
 
  private:
   Cq* cq_;
   CompChannel* channel_;
+  bool promised_ = false;
 };
 
 struct Cq final : ibv_cq_ex {

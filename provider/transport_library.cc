@@ -4,6 +4,7 @@
 
 #include <climits>
 #include <cstring>
+#include <mutex>
 
 namespace tbt::provider {
 namespace {
@@ -42,7 +43,11 @@ TransportLibrary load() noexcept {
 }  // namespace
 
 const TransportLibrary* transport_library() noexcept {
-  static const TransportLibrary library = load();
+  // What cannot be loaded is tried again: memory may have been short.
+  static constinit std::mutex mutex;
+  static constinit TransportLibrary library{};
+  const std::lock_guard hold(mutex);
+  if (library.open == nullptr) library = load();
   return library.list_devices != nullptr && library.open != nullptr ? &library : nullptr;
 }
 

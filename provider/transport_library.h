@@ -10,7 +10,7 @@
 namespace tbt::provider {
 
 struct TransportLibrary {
-  std::vector<DeviceInfo> (*list_devices)();
+  Result<std::vector<DeviceInfo>> (*list_devices)();
   Result<Context*> (*open)(const std::string& name, AsyncSink* sink);
 };
 

@@ -128,19 +128,23 @@ TEST(Directory, APeerThatCameBackHasDeparted) {
     before.peers[i].ports[2].lid = static_cast<uint16_t>(64 * (i + 1) + 2);
   }
   using Lids = std::vector<uint16_t>;
-  EXPECT_EQ(departed_lids({}, before), Lids{}) << "who came has not departed";
-  EXPECT_EQ(departed_lids(before, before), Lids{});
+  const auto departed = [](const DirectoryData& then, const DirectoryData& later) {
+    const LidList lids = departed_lids(then, later);
+    return Lids(lids.all().begin(), lids.all().end());
+  };
+  EXPECT_EQ(departed({}, before), Lids{}) << "who came has not departed";
+  EXPECT_EQ(departed(before, before), Lids{});
   DirectoryData now = before;
   std::swap(now.peers[0], now.peers[5]);
-  EXPECT_EQ(departed_lids(before, now), Lids{}) << "it is the incarnation that counts";
+  EXPECT_EQ(departed(before, now), Lids{}) << "it is the incarnation that counts";
   now.peers[1].gone = true;
   now.peers[7] = before.peers[1];
   now.peers[7].incarnation = 200;
-  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130})) << "though the LIDs are there again";
+  EXPECT_EQ(departed(before, now), (Lids{128, 130})) << "though the LIDs are there again";
   now.peers[2] = {};
-  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130, 192, 194}));
+  EXPECT_EQ(departed(before, now), (Lids{128, 130, 192, 194}));
   before.peers[2].gone = true;
-  EXPECT_EQ(departed_lids(before, now), (Lids{128, 130})) << "that one had gone before";
+  EXPECT_EQ(departed(before, now), (Lids{128, 130})) << "that one had gone before";
 }
 
 }  // namespace

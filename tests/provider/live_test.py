@@ -1,6 +1,8 @@
 """Brings up a fabric of its own, runs a test program on host 0 through the front door, and takes the fabric down.
 
-usage: live_test.py BUILD PROGRAM [ARGUMENT...]
+usage: live_test.py [--leaks] BUILD PROGRAM [ARGUMENT...]
+
+--leaks: with AddressSanitizer, what the program has leaked at its end fails it.
 """
 
 import pathlib
@@ -11,12 +13,15 @@ from harness import CaseFailed, Fabric, Site  # noqa: E402
 
 
 def main():
-    build, *command = sys.argv[1:]
+    words = sys.argv[1:]
+    leaks = words[0] == "--leaks"
+    build, *command = words[1:] if leaks else words
     site = Site(build)
+    extra = {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1"} if leaks else None
     status = 1
     try:
         with Fabric(site) as fabric:
-            done = fabric.run(0, command, seconds=150, ok=False)
+            done = fabric.run(0, command, seconds=150, ok=False, extra=extra)
             print(done.text())
             status = done.status
     except CaseFailed as error:

@@ -16,19 +16,23 @@ std::string device_name(uint8_t cable) {
 
 }  // namespace
 
-std::vector<DeviceInfo> Context::list_devices() {
-  Status why;
-  device::Process* process = device::Process::get(why);
-  std::vector<DeviceInfo> list;
-  if (process == nullptr) return list;
-  const auto hold = process->guard();
-  for (const fabric::PortEntry& port : process->directory().ports) {
-    if (port.lid != 0) list.push_back({device_name(port.cable), port.guid});
-  }
-  return list;
+Result<std::vector<DeviceInfo>> Context::list_devices() {
+  return device::or_no_memory([]() -> Result<std::vector<DeviceInfo>> {
+    Status why;
+    device::Process* process = device::Process::get(why);
+    if (process == nullptr) return why;
+    std::vector<DeviceInfo> list;
+    const auto hold = process->guard();
+    for (const fabric::PortEntry& port : process->directory().ports) {
+      if (port.lid != 0) list.push_back({device_name(port.cable), port.guid});
+    }
+    return list;
+  });
 }
 
-Result<Context*> Context::open(const std::string& name, AsyncSink* sink) {
+namespace {
+
+Result<Context*> open_device(const std::string& name, AsyncSink* sink) {
   Status why;
   device::Process* process = device::Process::get(why);
   if (process == nullptr) return why;
@@ -41,9 +45,15 @@ Result<Context*> Context::open(const std::string& name, AsyncSink* sink) {
     }
   }
   if (found < 0) return Status(ENODEV, "no device of that name");
-  auto* context = new device::ContextImpl(*process, static_cast<uint8_t>(found), sink);
+  auto context = std::make_unique<device::ContextImpl>(*process, static_cast<uint8_t>(found), sink);
   process->add_context(*context);
-  return context;
+  return context.release();
+}
+
+}  // namespace
+
+Result<Context*> Context::open(const std::string& name, AsyncSink* sink) {
+  return device::or_no_memory([&] { return open_device(name, sink); });
 }
 
 }  // namespace tbt
@@ -104,17 +114,21 @@ Gid ContextImpl::query_gid(uint32_t index) const {
 
 Result<Pd*> ContextImpl::create_pd() {
   TBT_REQUIRE_USABLE();
-  const auto hold = process_.guard();
-  return adopt(std::make_unique<PdImpl>(*this));
+  return or_no_memory([this]() -> Result<Pd*> {
+    const auto hold = process_.guard();
+    return adopt(std::make_unique<PdImpl>(*this)).keep();
+  });
 }
 
 Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
   TBT_REQUIRE_USABLE();
   if (options.entries == 0 || options.entries > limits::kMaxCqe)
     return Status(EINVAL, "no such number of entries");
-  auto cq = std::make_unique<CqImpl>(*this, options);
-  const auto hold = process_.guard();
-  return adopt(std::move(cq));
+  return or_no_memory([&]() -> Result<Cq*> {
+    auto cq = std::make_unique<CqImpl>(*this, options);
+    const auto hold = process_.guard();
+    return adopt(std::move(cq)).keep();
+  });
 }
 
 uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(process_.now().ns); }
@@ -123,11 +137,11 @@ uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(pro
 // regions, so that nobody reaches the memory.
 void ContextImpl::close() {
   if (!Process::usable()) return;
-  std::vector<QpImpl*> pairs;
-  for (auto& [object, owned] : objects_) {
-    if (auto* qp = dynamic_cast<QpImpl*>(owned.get())) pairs.push_back(qp);
+  for (auto at = objects_.begin(); at != objects_.end();) {
+    auto* qp = dynamic_cast<QpImpl*>(at->second.get());
+    ++at;  // the pair takes itself out
+    if (qp != nullptr) (void)qp->destroy();
   }
-  for (QpImpl* qp : pairs) (void)qp->destroy();
   process_.remove_context(*this);
   {
     const auto hold = process_.guard();

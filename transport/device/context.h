@@ -4,8 +4,10 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "device/no_memory.h"
 #include "device/object.h"
 #include "device/process.h"
 
@@ -40,11 +42,30 @@ class ContextImpl final : public Context {
   void raise(const AsyncEvent& event) noexcept;
   void routes_changed(bool was_active) noexcept;
 
+  // An object of the context that is still being made: gone again unless it is kept.
   template <typename T>
-  T* adopt(std::unique_ptr<T> object) {
+  class Adopted {
+   public:
+    Adopted(ContextImpl& context, T* object) noexcept : context_(context), object_(object) {}
+    Adopted(const Adopted&) = delete;
+    Adopted& operator=(const Adopted&) = delete;
+    ~Adopted() {
+      if (object_ != nullptr) context_.discard(*object_);
+    }
+    T* operator->() noexcept { return object_; }
+    T* get() noexcept { return object_; }
+    T* keep() noexcept { return std::exchange(object_, nullptr); }
+
+   private:
+    ContextImpl& context_;
+    T* object_;
+  };
+  // All memory that an object of the context needs is there afterwards. Throws std::bad_alloc.
+  template <typename T>
+  Adopted<T> adopt(std::unique_ptr<T> object) {
     T* raw = object.get();
     objects_.emplace(raw, std::move(object));
-    return raw;
+    return Adopted<T>(*this, raw);
   }
   void discard(const Object& object) noexcept;
   std::vector<AhImpl*>& address_handles() noexcept { return address_handles_; }

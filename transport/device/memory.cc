@@ -56,13 +56,18 @@ Status check_registration(void* addr, size_t length, uint64_t iova, uint32_t acc
 Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) {
   TBT_REQUIRE_USABLE();
   if (Status status = check_registration(addr, length, iova, access); !status) return status;
-  Process& process = context().process();
-  const auto hold = process.guard();
-  verbs::MemoryRegion region{0, access, &domain, iova, length, static_cast<std::byte*>(addr)};
-  const verbs::MemoryRegion* made = process.endpoint().register_memory(region);
-  if (made == nullptr) return Status(ENOMEM, "no memory region left");
-  ++domain.users;
-  return context().adopt(std::make_unique<MrImpl>(context(), domain, made->key));
+  return or_no_memory([&]() -> Result<Mr*> {
+    Process& process = context().process();
+    const auto hold = process.guard();
+    auto mr = context().adopt(std::make_unique<MrImpl>(context(), domain));
+    const verbs::MemoryRegion region{0,    access, &domain,
+                                     iova, length, static_cast<std::byte*>(addr)};
+    const verbs::MemoryRegion* made = process.endpoint().register_memory(region);
+    if (made == nullptr) return Status(ENOMEM, "no memory region left");
+    mr->set_key(made->key);
+    ++domain.users;
+    return mr.keep();
+  });
 }
 
 Status MrImpl::destroy() {
@@ -96,12 +101,16 @@ Result<Mw*> PdImpl::alloc_mw(MwType type) {
   TBT_REQUIRE_USABLE();
   if (type != MwType::kType1 && type != MwType::kType2)
     return Status(EINVAL, "no such type of memory window");
-  Process& process = context().process();
-  const auto hold = process.guard();
-  const uint32_t key = process.endpoint().add_window(type, &domain);
-  if (key == 0) return Status(ENOMEM, "no memory window left");
-  ++domain.users;
-  return context().adopt(std::make_unique<MwImpl>(context(), domain, type, key));
+  return or_no_memory([&]() -> Result<Mw*> {
+    Process& process = context().process();
+    const auto hold = process.guard();
+    auto window = context().adopt(std::make_unique<MwImpl>(context(), domain, type));
+    const uint32_t key = process.endpoint().add_window(type, &domain);
+    if (key == 0) return Status(ENOMEM, "no memory window left");
+    window->set_key(key);
+    ++domain.users;
+    return window.keep();
+  });
 }
 
 uint32_t MwImpl::rkey() const noexcept {
@@ -125,12 +134,14 @@ Result<Ah*> PdImpl::create_ah(const AddressVector& av) {
   if (av.port_num != 1) return Status(EINVAL, "port is not 1");
   if (av.is_global && av.sgid_index >= limits::kGidTableLen)
     return Status(EINVAL, "no such GID index");
-  auto handle = std::make_unique<AhImpl>(context(), domain, av);
-  const auto hold = context().process().guard();
-  if (!handle->resolve()) return Status(ENETUNREACH, "no peer has that address");
-  ++domain.users;
-  context().address_handles().push_back(handle.get());
-  return context().adopt(std::move(handle));
+  return or_no_memory([&]() -> Result<Ah*> {
+    const auto hold = context().process().guard();
+    auto handle = context().adopt(std::make_unique<AhImpl>(context(), domain, av));
+    if (!handle->resolve()) return Status(ENETUNREACH, "no peer has that address");
+    context().address_handles().push_back(handle.get());
+    ++domain.users;
+    return handle.keep();
+  });
 }
 
 Status AhImpl::destroy() {
@@ -155,13 +166,16 @@ Result<Srq*> PdImpl::create_srq(const SrqOptions& options) {
   if (options.max_wr == 0 || options.max_wr > limits::kMaxSrqWr)
     return Status(EINVAL, "no such number of requests");
   if (options.max_sge > limits::kMaxSge) return Status(EINVAL, "too many SGEs");
-  auto srq = std::make_unique<SrqImpl>(context(), domain, options);
-  srq->queue.limit = options.limit;
-  const auto hold = context().process().guard();
-  static uint32_t numbers = 0;
-  srq->queue.number = ++numbers & 0xffffff;
-  ++domain.users;
-  return context().adopt(std::move(srq));
+  return or_no_memory([&]() -> Result<Srq*> {
+    auto made = std::make_unique<SrqImpl>(context(), domain, options);
+    made->queue.limit = options.limit;
+    const auto hold = context().process().guard();
+    auto srq = context().adopt(std::move(made));
+    static uint32_t numbers = 0;
+    srq->queue.number = ++numbers & 0xffffff;
+    ++domain.users;
+    return srq.keep();
+  });
 }
 
 Status SrqImpl::post_recv(const RecvWr& wr) noexcept {
@@ -183,10 +197,12 @@ Status SrqImpl::resize(uint32_t max_wr) {
   TBT_REQUIRE_USABLE();
   if (max_wr == 0 || max_wr > limits::kMaxSrqWr)
     return Status(EINVAL, "no such number of requests");
-  const auto hold = context().process().guard();
-  if (queue.limit > max_wr || !queue.queue.resize(max_wr))
-    return Status(EINVAL, "more is posted, or awaited, than would fit");
-  return {};
+  return or_no_memory([&]() -> Status {
+    const auto hold = context().process().guard();
+    if (queue.limit > max_wr || !queue.queue.resize(max_wr))
+      return Status(EINVAL, "more is posted, or awaited, than would fit");
+    return {};
+  });
 }
 
 SrqOptions SrqImpl::query() const {

@@ -18,12 +18,15 @@ class PdImpl final : public Pd, public Object {
   Status destroy() override;
 
   verbs::ProtectionDomain domain;
+
+ private:
+  Result<Qp*> make_qp(const QpOptions& options);
 };
 
 class MrImpl final : public Mr, public Object {
  public:
-  MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd, uint32_t key)
-      : Object(context, nullptr), pd_(&pd), key_(key) {}
+  MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd) : Object(context, nullptr), pd_(&pd) {}
+  void set_key(uint32_t key) noexcept { key_ = key; }
 
   uint32_t lkey() const noexcept override { return key_; }
   uint32_t rkey() const noexcept override { return key_; }
@@ -32,13 +35,14 @@ class MrImpl final : public Mr, public Object {
 
  private:
   verbs::ProtectionDomain* pd_;
-  uint32_t key_;
+  uint32_t key_ = 0;
 };
 
 class MwImpl final : public Mw, public Object {
  public:
-  MwImpl(ContextImpl& context, verbs::ProtectionDomain& pd, MwType type, uint32_t key)
-      : Object(context, nullptr), pd_(&pd), type_(type), key_(key) {}
+  MwImpl(ContextImpl& context, verbs::ProtectionDomain& pd, MwType type)
+      : Object(context, nullptr), pd_(&pd), type_(type) {}
+  void set_key(uint32_t key) noexcept { key_ = key; }
 
   MwType type() const noexcept override { return type_; }
   uint32_t rkey() const noexcept override;
@@ -52,7 +56,7 @@ class MwImpl final : public Mw, public Object {
 
   verbs::ProtectionDomain* pd_;
   MwType type_;
-  uint32_t key_;  // its upper 24 bits
+  uint32_t key_ = 0;  // its upper 24 bits
 };
 
 class AhImpl final : public Ah, public Object {

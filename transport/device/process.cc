@@ -61,18 +61,24 @@ Process* Process::get(Status& why) {
   }
   const std::lock_guard<std::mutex> hold(mutex);
   if (process != nullptr) return process;
+  static int registered = ENOMEM;
+  if (registered != 0) registered = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+  if (registered != 0) {
+    why = Status(registered, "out of memory");
+    return nullptr;
+  }
   Result<uint32_t> rc_loss = RcLoss::from_environment();
   if (!rc_loss) {
     why = rc_loss.error();
     return nullptr;
   }
-  auto attachment = fabric::attach(fabric::daemon_socket_path());
-  if (!attachment) {
-    why = attachment.error();
-    return nullptr;
-  }
-  pthread_atfork(nullptr, nullptr, [] { forked = true; });
-  process = new Process(std::move(attachment).value(), *rc_loss);
+  // What was begun when memory runs out goes with the attachment.
+  why = or_no_memory([&]() -> Status {
+    auto attachment = fabric::attach(fabric::daemon_socket_path());
+    if (!attachment) return attachment.error();
+    process = new Process(std::move(attachment).value(), *rc_loss);
+    return {};
+  });
   return process;
 }
 
@@ -82,7 +88,8 @@ Process::Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_los
       rc_loss_(rc_loss_ppm, random_seed()),
       endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(),
                                                    static_cast<const engine::Router&>(*this),
-                                                   Rng(random_seed()))) {
+                                                   Rng(random_seed()))),
+      directory_before_(std::make_unique<fabric::DirectoryData>()) {
   generation_ = fabric::read_directory(memory_, directory_);
   departures_seen_ = directory_.gone_count;
 }
@@ -219,33 +226,30 @@ void Process::apply_departures(const fabric::DirectoryData& before, Instant now)
       std::max(departures_seen_, directory_.gone_count > lost ? directory_.gone_count - lost : 0);
   for (; i < directory_.gone_count; ++i) {
     const fabric::GoneEntry& entry = directory_.gone[i % fabric::kGoneMax];
-    std::vector<uint16_t> lids;
+    fabric::LidList lids;
     auto add_ports = [&](const auto& ports) {
-      if (ports[0].lid != entry.lid) return;
-      for (const auto& port : ports) {
-        if (port.lid != 0) lids.push_back(port.lid);
-      }
+      if (ports[0].lid == entry.lid) lids.add(ports);
     };
     add_ports(directory_.ports);
     for (const auto& peer : directory_.peers) add_ports(peer.ports);
     for (const auto& peer : before.peers) add_ports(peer.ports);
-    endpoint_->handle_process_gone(now, {lids, entry.slot, entry.first, entry.count});
+    endpoint_->handle_process_gone(now, {lids.all(), entry.slot, entry.first, entry.count});
   }
   departures_seen_ = directory_.gone_count;
 }
 
 void Process::watch_directory(Instant now) {
   if (fabric::directory_generation(memory_) == generation_) return;
-  auto before = std::make_unique<fabric::DirectoryData>(directory_);
-  std::vector<bool> active;
-  for (uint8_t port = 0; port < wire::kPortsMax; ++port)
-    active.push_back(routes_.port_active(port));
+  fabric::DirectoryData& before = *directory_before_;
+  before = directory_;
+  std::array<bool, wire::kPortsMax> active{};
+  for (uint8_t port = 0; port < wire::kPortsMax; ++port) active[port] = routes_.port_active(port);
   generation_ = fabric::read_directory(memory_, directory_);
-  apply_departures(*before, now);
-  if (same_routes(*before, directory_)) return;
+  apply_departures(before, now);
+  if (same_routes(before, directory_)) return;
   endpoint_->handle_routes_changed(now);
   // A peer may have come back before we looked, so that all its routes are as they were.
-  endpoint_->handle_host_gone(now, fabric::departed_lids(*before, directory_));
+  endpoint_->handle_host_gone(now, fabric::departed_lids(before, directory_).all());
   for (ContextImpl* context : contexts_) context->routes_changed(active[context->port()]);
 }
 

@@ -72,7 +72,8 @@ class Process final : private engine::Router {
   void application_polls(Instant now) noexcept {
     application_seen_.store(now.ns, std::memory_order_relaxed);
   }
-  // Contexts open and close; the thread lives while one is open.
+  // Contexts open and close; the thread lives while one is open. Throws when memory or threads are
+  // short.
   void add_context(ContextImpl& context);
   void remove_context(ContextImpl& context);
   // The application is about to wait for an event: the thread shall take over at once.
@@ -101,6 +102,7 @@ class Process final : private engine::Router {
 
   void wake_thread() noexcept;
   Instant thread_due(Instant now) const noexcept;
+  int start_thread() noexcept;
   void run_thread();
   bool watch_application();
   void serve();
@@ -126,6 +128,7 @@ class Process final : private engine::Router {
   size_t tx_wanted_ = kTxLeast;  // buffers that the next burst asks for
   RcLoss rc_loss_;
   std::unique_ptr<engine::Endpoint> endpoint_;
+  std::unique_ptr<fabric::DirectoryData> directory_before_;  // watch_directory()'s
   std::vector<ContextImpl*> contexts_;
   static constexpr Duration kPatience = Duration::from_us(20);
   Instant last_work_{};

@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <new>
+#include <system_error>
 
 #include "device/context.h"
 #include "device/process.h"
@@ -65,13 +68,30 @@ void Process::add_context(ContextImpl& context) {
     if (thread_.joinable()) return;
     stop_ = false;
   }
+  if (const int code = start_thread(); code != 0) {
+    const Guard hold = guard();
+    std::erase(contexts_, &context);
+    throw std::system_error(code, std::generic_category());
+  }
+}
+
+// 0, or what keeps it from starting.
+int Process::start_thread() noexcept {
   // Signals are the application's business.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { run_thread(); });
+  int code = 0;
+  try {
+    thread_ = std::thread([this] { run_thread(); });
+  } catch (const std::system_error& error) {
+    code = error.code().value();
+  } catch (const std::bad_alloc&) {
+    code = ENOMEM;
+  }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return code;
 }
 
 void Process::remove_context(ContextImpl& context) {

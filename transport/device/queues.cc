@@ -15,9 +15,13 @@ verbs::CompletionQueue* queue_of(Cq* cq) noexcept {
 
 Result<Qp*> PdImpl::create_qp(const QpOptions& options) {
   TBT_REQUIRE_USABLE();
+  return or_no_memory([&] { return make_qp(options); });
+}
+
+Result<Qp*> PdImpl::make_qp(const QpOptions& options) {
   Process& process = context().process();
-  auto qp = std::make_unique<QpImpl>(context(), options.user);
   const auto hold = process.guard();
+  auto qp = context().adopt(std::make_unique<QpImpl>(context(), options.user));
   engine::QpConfig config;
   config.number = process.new_qp_number();
   config.port = context().port();
@@ -32,7 +36,7 @@ Result<Qp*> PdImpl::create_qp(const QpOptions& options) {
   auto pair = process.endpoint().create_qp(config);
   if (!pair) return pair.error();
   qp->pair = *pair;
-  return context().adopt(std::move(qp));
+  return qp.keep();
 }
 
 Status QpImpl::destroy() {
@@ -58,7 +62,7 @@ Status QpImpl::modify(const QpAttr& attr, uint32_t mask) {
   Process& owner = process();
   const auto hold = owner.guard();
   const Instant now = owner.now();
-  Status status = owner.endpoint().modify_qp(now, *pair, attr, mask);
+  Status status = or_no_memory([&] { return owner.endpoint().modify_qp(now, *pair, attr, mask); });
   owner.transmit(now);
   owner.deliver_events();
   return status;
@@ -169,9 +173,11 @@ void CqImpl::arm(bool solicited_only) noexcept {
 Status CqImpl::resize(uint32_t entries) {
   TBT_REQUIRE_USABLE();
   if (entries == 0 || entries > limits::kMaxCqe) return Status(EINVAL, "no such number of entries");
-  const auto hold = context().process().guard();
-  return queue.resize(entries) ? Status()
-                               : Status(EINVAL, "more completions are queued than would fit");
+  return or_no_memory([&]() -> Status {
+    const auto hold = context().process().guard();
+    return queue.resize(entries) ? Status()
+                                 : Status(EINVAL, "more completions are queued than would fit");
+  });
 }
 
 Status CqImpl::moderate(uint32_t count, uint32_t period_us) {

@@ -46,21 +46,21 @@ Status decode_cable(const json& message, Request& out) {
   return decode_settings(message, out.settings);
 }
 
-std::optional<rail::nhi::PciIdentity> decode_identity(const json& message) {
-  const auto vendor = json_uint(message, "vendor_id", UINT16_MAX);
-  const auto device = json_uint(message, "device_id", UINT16_MAX);
+std::optional<rail::nhi::PciIdentity> decode_identity(const FlatObject& message) {
+  const auto vendor = message.number("vendor_id", UINT16_MAX);
+  const auto device = message.number("device_id", UINT16_MAX);
   if (!vendor || !device) return std::nullopt;
   return rail::nhi::PciIdentity{static_cast<uint16_t>(*vendor), static_cast<uint16_t>(*device)};
 }
 
 // Of an emulated host it says how many there are, of one with a controller which that is.
-Status decode_grant(const json& message, AttachGrant& out) {
-  if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
+Status decode_grant(const FlatObject& message, AttachGrant& out) {
+  if (message.number("version", UINT32_MAX) != kAttachVersion) {
     return Status(EPROTO, "the daemon speaks another version");
   }
-  const auto slot = json_uint(message, "slot", rail::kSlotsMax - 1u);
-  const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
-  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
+  const auto slot = message.number("slot", rail::kSlotsMax - 1u);
+  const auto host = message.number("host", rail::emulated::kHostsMax - 1);
+  const auto hosts = message.number("hosts", rail::emulated::kHostsMax);
   const auto vfio = decode_identity(message);
   if (!slot || *slot == rail::kDaemonSlot || !host || vfio.has_value() == hosts.has_value() ||
       (hosts && *host >= *hosts)) {
@@ -71,11 +71,11 @@ Status decode_grant(const json& message, AttachGrant& out) {
   return {};
 }
 
-Status decode_guest_grant(const json& message, GuestGrant& out) {
-  const auto hosts = json_uint(message, "hosts", rail::emulated::kHostsMax);
-  const auto host = json_uint(message, "host", rail::emulated::kHostsMax - 1);
+Status decode_guest_grant(const FlatObject& message, GuestGrant& out) {
+  const auto hosts = message.number("hosts", rail::emulated::kHostsMax);
+  const auto host = message.number("host", rail::emulated::kHostsMax - 1);
   const auto identity = decode_identity(message);
-  if (json_uint(message, "version", UINT32_MAX) != kAttachVersion) {
+  if (message.number("version", UINT32_MAX) != kAttachVersion) {
     return Status(EPROTO, "the daemon speaks another version");
   }
   if (!hosts || !host || *host >= *hosts || !identity) {
@@ -86,9 +86,15 @@ Status decode_guest_grant(const json& message, GuestGrant& out) {
   return {};
 }
 
+// Without a tree, for the same reason as FlatObject.
+std::string attach_request() {
+  return "{\"op\":\"attach\",\"version\":" + std::to_string(kAttachVersion) + "}";
+}
+
 }  // namespace
 
 std::string encode_request(const Request& request) {
+  if (request.operation == Operation::kAttach) return attach_request();
   json message{{"version", kAttachVersion}};
   for (const auto& [operation, name] : kOperations) {
     if (operation == request.operation) message["op"] = name;
@@ -143,16 +149,15 @@ std::string encode_refusal(int code, std::string_view text) {
 }
 
 Status decode_reply(std::string_view text, Expected expected, Reply& out) {
-  const json message = parse_json_object(text);
-  const auto ok = message.is_object() ? message.find("ok") : message.end();
-  if (!message.is_object() || ok == message.end() || !ok->is_boolean()) {
-    return Status(EPROTO, "the daemon's answer makes no sense");
-  }
-  if (!ok->get<bool>()) {
+  FlatObject message;
+  const bool whole = message.parse(text);
+  const auto ok = message.flag("ok");
+  if (!whole || !ok) return Status(EPROTO, "the daemon's answer makes no sense");
+  if (!*ok) {
     constexpr uint64_t kErrnoMax = 4095;
-    out.code = static_cast<int>(json_uint(message, "code", kErrnoMax).value_or(EPROTO));
+    out.code = static_cast<int>(message.number("code", kErrnoMax).value_or(EPROTO));
     if (out.code == 0) out.code = EPROTO;
-    out.text = json_string(message, "error").value_or("refused");
+    out.text = message.text("error").value_or("refused");
     return {};
   }
   out.code = 0;

@@ -52,18 +52,16 @@ void set_name(std::array<char, 64>& to, std::string_view name) noexcept {
   std::memcpy(to.data(), name.data(), std::min(name.size(), to.size() - 1));
 }
 
-std::vector<uint16_t> departed_lids(const DirectoryData& before, const DirectoryData& now) {
+LidList departed_lids(const DirectoryData& before, const DirectoryData& now) {
   auto lives = [&now](uint64_t incarnation) {
     return std::ranges::any_of(now.peers, [incarnation](const PeerEntry& peer) {
       return peer.known && !peer.gone && peer.incarnation == incarnation;
     });
   };
-  std::vector<uint16_t> lids;
+  LidList lids;
   for (const PeerEntry& peer : before.peers) {
     if (!peer.known || peer.gone || lives(peer.incarnation)) continue;
-    for (const PortEntry& port : peer.ports) {
-      if (port.lid != 0) lids.push_back(port.lid);
-    }
+    lids.add(peer.ports);
   }
   return lids;
 }

@@ -9,9 +9,9 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
-#include <vector>
 
 #include "rail/host_memory.h"
 #include "wire/control.h"
@@ -93,9 +93,27 @@ static_assert(sizeof(Directory) <= rail::kDirectoryBytes);
 // Cut to 63 bytes; the rest is zero.
 void set_name(std::array<char, 64>& to, std::string_view name) noexcept;
 
+// LIDs of hosts, without memory of its own: processes use it where nothing may fail.
+class LidList {
+ public:
+  void add(const std::array<PortEntry, wire::kPortsMax>& ports) noexcept {
+    for (const PortEntry& port : ports) {
+      if (port.lid != 0 && count_ < lids_.size()) lids_[count_++] = port.lid;
+    }
+  }
+  [[nodiscard]] std::span<const uint16_t> all() const noexcept {
+    return std::span(lids_).first(count_);
+  }
+
+ private:
+  // This host, each peer, and each peer as it was before.
+  std::array<uint16_t, wire::kPortsMax*(2 * kPeersMax + 1)> lids_;
+  size_t count_ = 0;
+};
+
 // The LIDs of peers that were there and are not any more, or have another incarnation now: what was
 // connected to them has nobody at its other end, though the LIDs may lead somewhere again.
-std::vector<uint16_t> departed_lids(const DirectoryData& before, const DirectoryData& now);
+LidList departed_lids(const DirectoryData& before, const DirectoryData& now);
 
 Directory& directory_of(rail::HostMemory& memory) noexcept;
 uint32_t directory_generation(rail::HostMemory& memory) noexcept;

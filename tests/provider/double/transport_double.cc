@@ -225,7 +225,7 @@ void complete(void* user, const Wc& wc) {
 }  // namespace transport_double
 
 // Programs that cannot call control() ask for devices by the environment.
-std::vector<DeviceInfo> Context::list_devices() {
+Result<std::vector<DeviceInfo>> Context::list_devices() {
   auto& devices = transport_double::control().devices;
   if (std::getenv("TBT_DOUBLE_DEVICES") != nullptr && devices.empty()) {
     devices = {{.name = "tbt0", .guid = 0x0102030405060708},

@@ -6,7 +6,9 @@
 // Threads: every call may be made from any thread at any time, except that an object must not be
 // used while or after it is destroyed. After fork() the child must not use them: calls fail with
 // EPERM there. Errors: Status with an errno value; nothing is changed by a call that fails, unless
-// said. None of these calls prints anything.
+// said. Whatever makes something, changes its size or leads a queue pair to RTR may say ENOMEM.
+// Nothing throws; what destroys something does not fail for want of memory. None of these calls
+// prints anything.
 #pragma once
 
 #include <cstddef>
@@ -204,9 +206,9 @@ class TBT_EXPORT Qp {
 
 class TBT_EXPORT Context {
  public:
-  // Devices of this process's host, empty if there is no daemon. Attaches to the daemon the first
-  // time.
-  static TBT_EXPORT std::vector<DeviceInfo> list_devices();
+  // Devices of this process's host. Attaches to the daemon the first time; if that cannot be, says
+  // why.
+  static TBT_EXPORT Result<std::vector<DeviceInfo>> list_devices();
   // ENODEV: no device of that name.
   static TBT_EXPORT Result<Context*> open(const std::string& name, AsyncSink* sink);
 
