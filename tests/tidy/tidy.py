@@ -40,6 +40,7 @@ ARROWS = {
     "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "tests/conformance": set(),
     "tests/faults": set(),
+    "tests/leaks": {"base", "rail", "fabric", "sys"},
     "tests/regress": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "benchmarks": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys", "include/tbt"},
 }
@@ -53,7 +54,7 @@ NARROW = {("verbs", "wire"): {"wire/opcode.h", "wire/psn.h"},
 # Foreign headers: (pattern of the include, folders that may use it).
 FENCES = (
     (re.compile(r"infiniband/"),
-     ("provider/", "tests/provider/", "tests/conformance/", "tests/faults/", "benchmarks/")),
+     ("provider/", "tests/provider/", "tests/conformance/", "tests/faults/", "tests/leaks/", "benchmarks/")),
     (re.compile(r"rdma/"), ("libfabric_prov/", "tests/libfabric_prov/")),
     (re.compile(r"linux/vfio\.h"), ("transport/rail/nhi/", "tests/rail/")),
     (re.compile(r"pcap"), ("transport/rail/middleware/", "tools/")),
