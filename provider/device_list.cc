@@ -65,7 +65,8 @@ Result<std::vector<DeviceInfo>> list_transport_devices() noexcept {
   if (transport == nullptr) return nothing;
   Result<std::vector<DeviceInfo>> list = transport->list_devices();
   const int code = list.error().code();
-  return code == ENOENT || code == ECONNREFUSED ? nothing : list;
+  if (code == ENOENT || code == ECONNREFUSED) return nothing;
+  return list;  // moved: a copy could fail
 }
 
 ibv_device** real_device_list(int* count) noexcept {

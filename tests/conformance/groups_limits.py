@@ -31,7 +31,7 @@ def limits(site):
             expect(done.status == 0 or done.out.strip(), f"no word of why, with {files} descriptors\n{done.text()}")
             outcomes.append(done.status == 0)
         least = 4 + 2 * outcomes.index(True)
-        expect(all(outcomes[outcomes.index(True):]), f"it works with {least} descriptors, and not with more: {outcomes}")
+        expect(all(outcomes[outcomes.index(True):]), f"it works with {least} descriptors, not with more: {outcomes}")
         pingpong_pair(fabric, lambda command: in_shell("ulimit -l 0; ", command))
         shm = "/dev/shm full"
         if shutil.which("unshare") and os.geteuid() == 0:
@@ -40,4 +40,3 @@ def limits(site):
             shm = "a full /dev/shm not tried: that wants root"
         run_pingpong(fabric, "rc", ["-c"], 65536)  # and nothing is missing afterwards
         site.say(f"ibv_devinfo wants {least} descriptors; ulimit -l 0; {shm}")
-
