@@ -21,7 +21,7 @@ stty -F /dev/ttyS1 raw -echo
 exec </dev/ttyS1 >/dev/ttyS1 2>&1
 echo "@@0 0"
 while read -r number command; do
-  (eval "$command")
+  (eval "$command") </dev/null
   echo "@@$number $?"
 done
 poweroff -f
