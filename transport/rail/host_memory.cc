@@ -17,7 +17,7 @@ namespace tbt::rail {
 namespace {
 
 constexpr uint64_t kMagic = 0x31'6d'65'6d'74'62'74'21;  // "!tbtmem1"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kPage = 4096;
 
 constexpr size_t round_up(size_t n, size_t to) noexcept { return (n + to - 1) / to * to; }
@@ -33,6 +33,15 @@ size_t rails_offset() noexcept { return control_offset() + kControlBytes; }
 
 size_t directory_offset(const HostConfig& config, const RailGeometry& geometry) noexcept {
   return rails_offset() + geometry.bytes * (config.cables + 1);
+}
+
+size_t ip_rings_offset(const HostConfig& config, const RailGeometry& geometry) noexcept {
+  return directory_offset(config, geometry) + kDirectoryBytes;
+}
+
+// The file is sparse: what nobody uses costs nothing.
+size_t all_bytes(const HostConfig& config, const RailGeometry& geometry) noexcept {
+  return ip_rings_offset(config, geometry) + kIpRingBytes * config.cables;
 }
 
 }  // namespace
@@ -73,8 +82,7 @@ HostMemory::~HostMemory() = default;
 Result<std::unique_ptr<HostMemory>> HostMemory::create(const HostConfig& config) {
   if (!is_valid(config)) return Status(EINVAL, "host memory: impossible ring or buffer counts");
   const RailGeometry geometry = RailGeometry::of(config);
-  auto memory =
-      sys::SharedMemory::create("tbt-host", directory_offset(config, geometry) + kDirectoryBytes);
+  auto memory = sys::SharedMemory::create("tbt-host", all_bytes(config, geometry));
   if (!memory) return memory.error();
   auto* header = reinterpret_cast<HostHeader*>(memory->base());
   header->version = kVersion;
@@ -97,7 +105,7 @@ Result<std::unique_ptr<HostMemory>> HostMemory::map(sys::UniqueFd fd) {
   const HostConfig config = header->config;
   if (!is_valid(config)) return Status(EPROTO, "host memory: impossible ring or buffer counts");
   const RailGeometry geometry = RailGeometry::of(config);
-  if (memory->bytes() != directory_offset(config, geometry) + kDirectoryBytes) {
+  if (memory->bytes() != all_bytes(config, geometry)) {
     return Status(EPROTO, "host memory has the wrong size");
   }
   std::unique_ptr<HostMemory> host(new HostMemory);
@@ -181,6 +189,11 @@ RailState& RailMemory::rail(HostMemory& memory, uint32_t rail) noexcept {
 }
 
 uint64_t RailMemory::control_offset() noexcept { return rail::control_offset(); }
+
+uint64_t RailMemory::ip_ring_offset(HostMemory& memory, uint32_t port) noexcept {
+  TBT_ASSERT(port < memory.cables());
+  return ip_rings_offset(memory.config(), geometry(memory)) + kIpRingBytes * port;
+}
 
 uint64_t RailMemory::dma_offset(HostMemory& memory, uint32_t rail) noexcept {
   const auto* state = reinterpret_cast<const std::byte*>(&RailMemory::rail(memory, rail));

@@ -1,7 +1,8 @@
 // HostMemory: the one shared, DMA-able memory of a host (a sealed memfd made by its daemon), mapped
-// by every attached process. It holds, in this order: a header, the slot table, the memory of ring 0, one
-// SharedRailState per rail (rings, buffers, inboxes, locks), and a directory page range that
-// fabric/ fills (this room does not look inside).
+// by every attached process. It holds, in this order: a header, the slot table, the memory of ring
+// 0, one SharedRailState per rail (rings, buffers, inboxes, locks), a directory page range that
+// fabric/ fills (this room does not look inside), and per cable the memory of a ring pair for
+// ThunderboltIP, of which only the daemon knows.
 //
 // Ownership: the daemon creates it and hands its descriptor out; the memory lives as long as
 // anybody maps it, so a killed host leaves nothing behind. Every field that two processes touch is

@@ -23,6 +23,9 @@ namespace tbt::rail {
 inline constexpr uint32_t kNoBuffer = 0xffffffffu;
 inline constexpr uint32_t kCaptureEntries = 256;
 inline constexpr size_t kControlBytes = 3 * 4096;  // rings and buffers of ring 0 (control_ring.cc)
+// Of a ring pair for ThunderboltIP (nhi/ip_ring.h): three packets of the longest kind.
+inline constexpr uint32_t kIpRingEntries = 64;
+inline constexpr size_t kIpRingBytes = 4096 + size_t{2} * kIpRingEntries * kFrameBytes;
 
 // The state of a receive buffer, one atomic word each: the truth about who has it.
 //   free -> posted             holder of the receive lock (loopback: transmit lock)
@@ -141,6 +144,8 @@ class RailMemory {
   static RailState& rail(HostMemory& memory, uint32_t rail) noexcept;
   // Where ring 0 of the controller has its rings and buffers: kControlBytes.
   static uint64_t control_offset() noexcept;
+  // Where the ring pair for ThunderboltIP of cable `port` has its own: kIpRingBytes.
+  static uint64_t ip_ring_offset(HostMemory& memory, uint32_t port) noexcept;
   // Where the rail's DMA area lies in the memory (nhi/pci_device.h: dma_map).
   static uint64_t dma_offset(HostMemory& memory, uint32_t rail) noexcept;
   static uint64_t dma_bytes(const HostMemory& memory) noexcept;

@@ -59,9 +59,8 @@ class ControlPlane::Turn {
     fabric.control_lock.unlock();
     for (uint32_t h = 0; h < fabric.hosts; ++h) {
       const uint32_t raise = fabric.nhis[h].ring0_raise.exchange(0);
-      if ((raise & kRaiseTx) != 0) raise_interrupt(plane_.hosts_[h], 0, Wakes::kDaemon);
-      if ((raise & kRaiseRx) != 0)
-        raise_interrupt(plane_.hosts_[h], fabric.hop_count, Wakes::kDaemon);
+      if ((raise & kRaiseTx) != 0) raise_interrupt(plane_.hosts_[h], 0);
+      if ((raise & kRaiseRx) != 0) raise_interrupt(plane_.hosts_[h], fabric.hop_count);
     }
   }
   Turn(const Turn&) = delete;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "rail/nhi/interrupts.h"
 #include "sys/barrier.h"
 #include "sys/event_fd.h"
 #include "sys/monotonic_clock.h"
@@ -33,19 +34,21 @@ bool is_on(const Register& reg, uint32_t bits) noexcept {
 // ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
 // The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
 // status is read.
-void raise_interrupt(const HostView& host, uint32_t bit, Wakes wakes) noexcept {
+void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
   NhiSilicon& nhi = *host.nhi;
   const uint32_t mask = 1u << (bit % 32);
   const bool auto_clear = is_on(nhi.dma_misc, nhi::kDmaMiscAutoClear);
   Register& status = nhi.status[bit / 32];
   if ((status.load(std::memory_order_seq_cst) & mask) != 0) return;
   if ((status.fetch_or(mask, std::memory_order_seq_cst) & mask) != 0) return;
+  if (bit / 32 >= nhi.mask.size()) return;  // an overflow, which nothing can enable
   if ((nhi.mask[bit / 32].load(std::memory_order_seq_cst) & mask) == 0) return;
   if (auto_clear) status.fetch_and(~mask, std::memory_order_seq_cst);
   nhi.interrupts.fetch_add(1, std::memory_order_relaxed);
+  const uint32_t vector = nhi.vectors[bit / 8].load(std::memory_order_relaxed) >> bit % 8 * 4 & 0xf;
   if (host.guest != nullptr) {
-    host.guest->fire(nhi.vectors[bit / 8].load(std::memory_order_relaxed) >> bit % 8 * 4 & 0xf);
-  } else if (wakes == Wakes::kDaemon) {
+    host.guest->fire(vector);
+  } else if (vector == nhi::kDaemonVector) {
     if (host.interrupt_fd >= 0) sys::signal_eventfd(host.interrupt_fd);
   } else if (host.memory != nullptr) {
     host.memory->wake_for_interrupt();

@@ -7,11 +7,7 @@
 #include <cstdint>
 #include <span>
 
-#include "rail/host_memory.h"
-#include "rail/nhi/interrupts.h"
-#include "rail/nhi/pci_device.h"
-#include "rail/nhi/quirks.h"
-#include "tbt/status.h"
+#include "rail/nhi/owned_ring.h"
 
 namespace tbt::rail::nhi {
 
@@ -24,46 +20,36 @@ class ControlRing {
  public:
   // Both outlive it.
   ControlRing(HostMemory& memory, PciDevice& device) noexcept;
-  ~ControlRing();
-  ControlRing(const ControlRing&) = delete;
-  ControlRing& operator=(const ControlRing&) = delete;
 
   // ENODEV: the controller is gone. EBUSY: ring 0 is in use.
-  Status start() noexcept;
+  Status start() noexcept { return ring_.start(); }
   // The same for an owner that follows a dead one, whose ring is still enabled: it is stopped
   // first. Packets that are in it are lost.
-  Status take_over() noexcept;
-  void stop() noexcept;
+  Status take_over() noexcept { return ring_.take_over(); }
+  void stop() noexcept { ring_.stop(); }
 
   // False: the ring is full; what is in it goes out without help, so try again a little later.
-  bool send(uint8_t pdf, std::span<const std::byte> bytes) noexcept;
+  bool send(uint8_t pdf, std::span<const std::byte> bytes) noexcept {
+    return ring_.send(pdf, pdf, bytes);
+  }
   // The oldest packet that has arrived, in the ring's own memory; valid until consume().
-  bool peek(ControlPacketView& packet) noexcept;
-  void consume() noexcept;
+  bool peek(ControlPacketView& packet) noexcept {
+    OwnedFrame frame;
+    if (!ring_.peek(frame)) return false;
+    packet = {frame.eof, frame.bytes};
+    return true;
+  }
+  void consume() noexcept { ring_.consume(); }
 
   // The host's interrupt fires when a packet arrives. False: one is there already.
-  bool arm() noexcept;
-  void disarm() noexcept { interrupt_.disable(); }
+  bool arm() noexcept { return ring_.arm(); }
+  void disarm() noexcept { ring_.disarm(); }
 
   // Descriptors of ring 0's receiver that the controller flagged as overrun: packets were lost.
-  [[nodiscard]] uint64_t overruns() const noexcept { return overruns_; }
+  [[nodiscard]] uint64_t overruns() const noexcept { return ring_.overruns(); }
 
  private:
-  struct Ring;
-  [[nodiscard]] Ring ring(bool tx) const noexcept;
-  void post(uint32_t index) noexcept;
-  void disable(uint64_t iova) noexcept;
-
-  HostMemory& memory_;
-  PciDevice& device_;
-  const Quirks& quirks_;
-  const uint32_t hop_count_;
-  RingInterrupt interrupt_;
-  uint64_t iova_ = 0;
-  bool running_ = false;
-  uint32_t tx_head_ = 0, tx_tail_ = 0;  // both count on
-  uint32_t rx_tail_ = 0;                // the next descriptor to complete
-  uint64_t overruns_ = 0;
+  OwnedRing ring_;
 };
 
 }  // namespace tbt::rail::nhi

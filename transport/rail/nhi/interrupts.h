@@ -16,6 +16,10 @@ void choose_interrupt_clear(PciDevice& device, const Quirks& quirks) noexcept;
 // MSI-X vectors that reach somebody, 1 to kVectorsMax.
 uint32_t vector_count(const PciDevice& device) noexcept;
 
+// The vector of the rings that only the daemon looks at. A rail's ring has another one, where the
+// controller has several.
+inline constexpr uint32_t kDaemonVector = 0;
+
 // Sends the interrupt of a ring to a vector, at once: no throttling. `bit` counts as in the
 // interrupt mask: TX ring h is h, RX ring h is hop_count + h.
 void wire_vector(PciDevice& device, const Quirks& quirks, uint32_t bit, uint32_t vector) noexcept;
