@@ -29,22 +29,23 @@ ARROWS = {
     "engine": {"base", "wire", "verbs"},
     "rail": {"base", "sys", "wire"},
     "fabric": {"base", "wire", "rail", "sys"},
+    "ip": {"base"},
     "device": {"base", "sys", "wire", "verbs", "engine", "rail", "fabric", "include/tbt"},
     "include/tbt": {"include/tbt"},
     "provider": {"include/tbt"},
     "libfabric_prov": {"include/tbt"},
     "collectives": {"include/tbt"},
-    "tools": {"include/tbt", "fabric", "rail", "wire", "sys", "base"},
+    "tools": {"include/tbt", "fabric", "ip", "rail", "wire", "sys", "base"},
     "tests/sim": {"base", "wire", "verbs", "engine", "rail", "fabric"},
     "tests/model": {"base", "wire", "verbs", "engine"},
-    "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
+    "tests/fuzz": {"base", "wire", "verbs", "engine", "rail", "fabric", "ip", "sys"},
     "tests/conformance": set(),
     "tests/faults": set(),
     "tests/leaks": {"base", "rail", "fabric", "sys"},
     "tests/regress": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys"},
     "benchmarks": {"base", "wire", "verbs", "engine", "rail", "fabric", "sys", "include/tbt"},
 }
-ROOMS = ("base", "sys", "wire", "verbs", "engine", "rail", "fabric", "device")
+ROOMS = ("base", "sys", "wire", "verbs", "engine", "rail", "fabric", "ip", "device")
 VALUE_TYPES = {"tbt/types.h", "tbt/status.h"}
 # verbs knows opcodes and sequence numbers, but no packets; rail only what goes through ring 0 of a controller.
 # A name that ends in "/" is a whole folder.
@@ -61,8 +62,8 @@ FENCES = (
     (re.compile(r"CLI/|nlohmann/|spdlog/"), ("tools/", "tests/tools/", "transport/fabric/", "tests/fabric/")),
 )
 
-# wire, verbs and engine do no I/O: time, randomness and threads come from outside as parameters.
-SANS_IO = ("transport/wire/", "transport/verbs/", "transport/engine/")
+# wire, verbs, engine and ip do no I/O: time, randomness and threads come from outside as parameters.
+SANS_IO = ("transport/wire/", "transport/verbs/", "transport/engine/", "transport/ip/")
 FORBIDDEN_INCLUDES = re.compile(
     r"^(thread|mutex|shared_mutex|condition_variable|future|chrono|random|fstream|filesystem|iostream"
     r"|ctime|time\.h|pthread\.h|unistd\.h|fcntl\.h|poll\.h|signal\.h|csignal|sys/.*|netinet/.*|arpa/.*"
@@ -207,7 +208,7 @@ def rule_fences(tree):
 
 
 def rule_sans_io(tree):
-    """wire, verbs and engine know no clock, thread, mutex, socket, file, environment or OS randomness."""
+    """wire, verbs, engine and ip know no clock, thread, mutex, socket, file, environment or OS randomness."""
     for path, text in tree.code_files():
         if not path.startswith(SANS_IO):
             continue
