@@ -58,9 +58,13 @@ class ControlPlane::Turn {
     for (uint32_t h = 0; h < fabric.hosts; ++h) plane_.feed(h);
     fabric.control_lock.unlock();
     for (uint32_t h = 0; h < fabric.hosts; ++h) {
+      // Only the process that plays a virtual machine can interrupt it. It is about to: it was the
+      // one that owes the interrupt.
+      const HostView& host = plane_.hosts_[h];
+      if (host.is_guest() && host.guest == nullptr) continue;
       const uint32_t raise = fabric.nhis[h].ring0_raise.exchange(0);
-      if ((raise & kRaiseTx) != 0) raise_interrupt(plane_.hosts_[h], 0);
-      if ((raise & kRaiseRx) != 0) raise_interrupt(plane_.hosts_[h], fabric.hop_count);
+      if ((raise & kRaiseTx) != 0) raise_interrupt(host, 0);
+      if ((raise & kRaiseRx) != 0) raise_interrupt(host, fabric.hop_count);
     }
   }
   Turn(const Turn&) = delete;
