@@ -147,6 +147,8 @@ class ManagerWorld {
     }
   }
 
+  static IpMac mac_of(uint32_t host) { return {2, 0, 0, 0, 0, static_cast<uint8_t>(host)}; }
+
   // A packet out of ring 0 of `host`.
   void give(uint32_t host, const wire::tb::ControlPacket& packet) {
     Arrival arrival{host, false, 0, {}};
@@ -200,6 +202,7 @@ class ManagerWorld {
   uint32_t ring_lost_ppm = 0;   // of packets between a manager and its router
   Duration latency = Duration::from_us(5);
   uint64_t steps = 0;
+  bool ip_rings_run = true;  // those of host 0 for ThunderboltIP
   std::function<std::optional<wire::tb::ControlPacket>(uint32_t, const wire::tb::ControlPacket&)>
       intercept;
   std::array<std::vector<ManagerEvent>, 2> events;
@@ -219,6 +222,12 @@ class ManagerWorld {
   };
 
   void drain() {
+    do {
+      again_ = false;
+      drain_once();
+    } while (again_);
+  }
+  void drain_once() {
     for (uint32_t h = 0; h < 2; ++h) {
       if (!alive(h)) continue;
       wire::tb::ControlFrame frame;
@@ -232,10 +241,17 @@ class ManagerWorld {
       while ((*this)[h].poll_event(event)) {
         if (const auto* up = std::get_if<PathUp>(&event)) kept[h][up->path.port] = up->path;
         if (const auto* down = std::get_if<PathDown>(&event)) kept[h].erase(down->port);
+        if (const auto* wanted = std::get_if<IpRingsWanted>(&event)) start_rings(h, *wanted);
         check_order(h, event);
         events[h].push_back(event);
       }
     }
+  }
+
+  void start_rings(uint32_t host, const IpRingsWanted& wanted) {
+    const auto mac = ip_rings_run || host != 0 ? std::optional(mac_of(host)) : std::nullopt;
+    (*this)[host].ip_rings(now, wanted.port, mac);
+    again_ = true;
   }
 
   // A path goes up and down in turn; of one that was kept the first news may be either.
@@ -295,6 +311,7 @@ class ManagerWorld {
   }
 
   std::array<Host, 2> hosts_;
+  bool again_ = false;                          // a manager has been told something
   std::array<std::map<uint32_t, bool>, 2> up_;  // by port
   std::array<std::set<uint32_t>, 2> untold_;
   std::multimap<Instant, Arrival> in_flight_;  // equal times keep their order

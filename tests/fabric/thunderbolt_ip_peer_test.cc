@@ -159,6 +159,33 @@ TEST(ThunderboltIpPair, ALogoutIntoNothingEnds) {
   EXPECT_TRUE(pair[0].poll_timeout().is_never());
 }
 
+// As Linux: it would not log in again to somebody that it believes to be connected to.
+TEST(ThunderboltIpPair, WhoFollowsAKilledEndLogsOutFirst) {
+  Pair pair;
+  pair.start(0);
+  pair.start(1);
+  pair.run(Duration::from_s(1));
+  pair.boot(0);
+  pair[0].start(pair.now, uuid_of(1), true);
+  EXPECT_EQ(pair[0].state(), IpPeerState::kClearing);
+  pair.run({});
+  EXPECT_EQ(pair[1].state(), IpPeerState::kResting);
+  pair.run(kIpSettle);
+  EXPECT_TRUE(pair.connected());
+}
+
+TEST(ThunderboltIpPair, WhoFollowsAKilledEndMayBeUnheard) {
+  Pair pair;
+  pair.start(1);
+  pair.lost_ppm = 1'000'000;
+  pair[0].start(pair.now, uuid_of(1), true);
+  pair.run(kIpLogoutTimeout * kIpLogouts);
+  EXPECT_EQ(pair[0].state(), IpPeerState::kLoggingIn);
+  pair.lost_ppm = 0;
+  pair.run(Duration::from_s(10));
+  EXPECT_TRUE(pair.connected());
+}
+
 // One end against the test.
 class ThunderboltIpScript : public testing::Test {
  protected:
@@ -258,6 +285,23 @@ TEST_F(ThunderboltIpScript, HearsNobodyButItsPeerAndOnlyWhatItAskedFor) {
   EXPECT_TRUE(silent());
   for (int i = 0; i < 100; ++i) receive(IpLogin{.transmit_path = 9});
   EXPECT_EQ(end_.stats().overflows, 92u);
+}
+
+TEST_F(ThunderboltIpScript, WhileClearingNothingIsBelieved) {
+  end_.stop();
+  end_.start(now_, uuid_of(1), true);
+  receive(IpLogin{.transmit_path = 9});  // sent before our logout was heard
+  EXPECT_TRUE(expect<IpLogout>());
+  EXPECT_TRUE(silent());
+  receive(IpStatus{});
+  EXPECT_TRUE(silent());
+  pass(kIpSettle);
+  EXPECT_TRUE(expect<IpLogin>());
+  receive(IpLoginResponse{});
+  EXPECT_EQ(end_.path(), std::nullopt) << "its login counts for nothing";
+  receive(IpLogin{.transmit_path = 12});
+  EXPECT_TRUE(expect<IpLoginResponse>());
+  EXPECT_EQ(end_.path(), (IpPath{8, 12}));
 }
 
 TEST_F(ThunderboltIpScript, AfterTheCableIsPulledNothingIsSaid) {

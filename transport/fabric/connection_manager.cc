@@ -13,8 +13,6 @@ namespace tbt::fabric {
 
 namespace {
 
-constexpr size_t kMessagesMax = 64;  // of other protocols, until they are fetched
-
 struct PortPlan {
   PortShape shape;
   PortStatus status;
@@ -39,6 +37,12 @@ void find_limits(const ManagerConfig& config, const RouterStatus& router, PortSt
     status.trouble = "more ports than there can be rails";
   } else {
     status.usable = true;
+  }
+  const uint32_t ip_ring = config.first_ip_ring + status.port;
+  const bool hop_ids =
+      std::min(status.max_in_hop_id, status.max_out_hop_id) >= wire::tb::kPathHopIdMin;
+  if (hop_ids && status.port < config.ip_rings && ip_ring <= router.nhi_hop_id_max) {
+    status.ip_ring = static_cast<uint16_t>(ip_ring);
   }
 }
 
@@ -97,12 +101,9 @@ void ConnectionManager::shutdown(Instant now) {
   work(now);
 }
 
-void ConnectionManager::send_message(const PortMessage& message) {
-  if (message.port >= ports_.size()) return;
-  wire::tb::XDomainPacket packet = message.packet;
-  packet.route = ports_[message.port]->route();
-  packet.from_router = false;
-  channel_.send(packet);
+void ConnectionManager::ip_rings(Instant now, uint32_t port, std::optional<IpMac> mac) {
+  if (port < ports_.size()) ports_[port]->ip_rings(now, mac);
+  work(now);
 }
 
 void ConnectionManager::handle_packet(Instant now, uint8_t pdf, std::span<const std::byte> bytes) {
@@ -122,7 +123,10 @@ void ConnectionManager::refuse(std::string text) {
   setup_.reset();
   setup_ticket_ = 0;
   for (const auto& port : ports_) {
-    if (port->status().path) events_.emplace_back(PathDown{port->status().port, text});
+    const PortStatus& status = port->status();
+    if (status.path) events_.emplace_back(PathDown{status.port, text});
+    const bool ip_up = status.ip && status.ip->state == IpLinkState::kConnected;
+    if (ip_up) events_.emplace_back(IpDown{status.port, text});
   }
   ports_.clear();
   drop_kept(text);
@@ -174,13 +178,10 @@ void ConnectionManager::handle_event(Instant now, const ChannelEvent& event) {
 void ConnectionManager::handle_message(Instant now, const wire::tb::XDomainPacket& packet) {
   const auto at =
       std::ranges::find_if(ports_, [&](const auto& port) { return port->route() == packet.route; });
-  if (at == ports_.end()) return;
-  if (packet.protocol == wire::tb::kDiscoveryProtocol ||
-      packet.protocol == wire::tb::kPathProtocol) {
-    (*at)->handle_packet(now, packet);
-  } else if (messages_.size() < kMessagesMax) {
-    messages_.push_back({(*at)->status().port, packet});
-  }
+  const bool ours = packet.protocol == wire::tb::kDiscoveryProtocol ||
+                    packet.protocol == wire::tb::kPathProtocol ||
+                    packet.protocol == wire::tb::kThunderboltIpProtocol;
+  if (at != ports_.end() && ours) (*at)->handle_packet(now, packet);
 }
 
 Port* ConnectionManager::port_of_adapter(uint8_t adapter) {
@@ -244,13 +245,6 @@ bool ConnectionManager::poll_event(ManagerEvent& out) {
   if (events_.empty()) return false;
   out = std::move(events_.front());
   events_.pop_front();
-  return true;
-}
-
-bool ConnectionManager::poll_message(PortMessage& out) {
-  if (messages_.empty()) return false;
-  out = std::move(messages_.front());
-  messages_.pop_front();
   return true;
 }
 

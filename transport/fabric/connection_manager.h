@@ -3,14 +3,15 @@
 // hosts at the other ends of the cables (XDomain), agrees with those that run this project on
 // HopIDs, and programs the paths by which frames then go from ring to ring.
 //
-// Inputs:  start, shutdown, send_message, handle_packet, handle_timeout. They never call out.
-// Outputs: poll_transmit (packets for ring 0), poll_event, poll_message, poll_timeout; ask until
-//          empty after each input.
+// Inputs:  start, shutdown, ip_rings, handle_packet, handle_timeout. They never call out.
+// Outputs: poll_transmit (packets for ring 0), poll_event, poll_timeout; ask until empty after each
+//          input.
 //
 // Port k, in the order of the lane adapters, is rail k and uses transmit and receive ring k + 1 of
 // the NHI. The rings must be running before start(), and until is_closed() after shutdown(): the
 // manager opens paths when both hosts are ready, and a path into a ring that stands still holds up
-// or loses frames.
+// or loses frames. The rings for ThunderboltIP, another pair per port, are asked for when a peer is
+// found that runs thunderbolt-net only, and from then on likewise.
 //
 //            RouterSetup -- once -.
 //   ring 0 -- ControlChannel ---- ConnectionManager ---- Port 0..P-1: LinkSetup, XDomainPeer,
@@ -20,6 +21,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -42,8 +44,10 @@ struct ManagerConfig {
   uint32_t ring_pairs = 32;     // of the NHI, with ring 0; the NHI adapter's limit counts too
   uint16_t ring_entries = 256;  // of each receive ring
   wire::tb::TbtService service;
-  bool thunderbolt_ip = false;  // offer the service "network", whose messages poll_message yields
-  bool e2e = true;              // the rings run with end-to-end credits
+  // Ring pairs for ThunderboltIP: port k, below the count, has the first one + k, and offers the
+  // service. Beyond those of the rails.
+  uint32_t first_ip_ring = 0, ip_rings = 0;
+  bool e2e = true;  // the rings run with end-to-end credits
   // Of a manager that goes on for another one of the same incarnation, whose paths carry frames:
   // those paths. They count as up from the start; each is told of as up or down once it is looked
   // at.
@@ -76,17 +80,24 @@ struct PathDown {
   uint32_t port = 0;
   std::string why;
 };
+// To be answered with ip_rings().
+struct IpRingsWanted {
+  uint32_t port = 0;
+  uint16_t ring = 0;
+};
+struct IpUp {
+  uint32_t port = 0;
+  IpLinkStatus link;
+};
+struct IpDown {
+  uint32_t port = 0;
+  std::string why;
+};
 struct ManagerWarning {
   std::string text;
 };
 using ManagerEvent = std::variant<RouterReady, RouterRefused, PortChanged, PeerFound, PeerLost,
-                                  PathUp, PathDown, ManagerWarning>;
-
-// A message between hosts of a protocol that is not the manager's, ThunderboltIP for one.
-struct PortMessage {
-  uint32_t port = 0;
-  wire::tb::XDomainPacket packet;  // the manager sets the route when it sends
-};
+                                  PathUp, PathDown, IpRingsWanted, IpUp, IpDown, ManagerWarning>;
 
 class ConnectionManager {
  public:
@@ -98,7 +109,8 @@ class ConnectionManager {
   void start(Instant now);
   // Tells the peers and clears the paths; in bounded time is_closed() is true.
   void shutdown(Instant now);
-  void send_message(const PortMessage& message);
+  // The rings for ThunderboltIP of `port` run, under this address; or they cannot.
+  void ip_rings(Instant now, uint32_t port, std::optional<IpMac> mac);
 
   // `pdf` is the EOF PDF of the descriptor.
   void handle_packet(Instant now, uint8_t pdf, std::span<const std::byte> bytes);
@@ -106,7 +118,6 @@ class ConnectionManager {
 
   bool poll_transmit(Instant now, wire::tb::ControlFrame& out);
   bool poll_event(ManagerEvent& out);
-  bool poll_message(PortMessage& out);
   [[nodiscard]] Instant poll_timeout() const;
 
   [[nodiscard]] bool is_closed() const noexcept { return status_.state == RouterState::kClosed; }
@@ -131,7 +142,6 @@ class ConnectionManager {
   uint32_t setup_ticket_ = 0;
   std::vector<std::unique_ptr<Port>> ports_;
   std::deque<ManagerEvent> events_;
-  std::deque<PortMessage> messages_;
 };
 
 }  // namespace tbt::fabric

@@ -27,7 +27,8 @@ Port::Port(const ManagerConfig& config, const RouterStatus& router, const PortSh
       status_(std::move(status)),
       xdomain_(router.uuid, route()),
       negotiator_(router.uuid, route()),
-      generation_(config.generation) {}
+      generation_(config.generation),
+      ip_follows_(config.generation != 0) {}
 
 std::vector<uint32_t> Port::property_block() const {
   wire::tb::HostProperties host;
@@ -40,7 +41,7 @@ std::vector<uint32_t> Port::property_block() const {
     service.settings = config_.e2e ? uint32_t{wire::tb::kTbtSettingE2e} : 0;
     add_tbt_service(service, root);
   }
-  if (config_.thunderbolt_ip) {
+  if (status_.ip_ring != 0) {
     wire::tb::PropertyDirectory network;
     network.uuid = wire::tb::kThunderboltIpServiceUuid;
     network.add("prtcid", 1u);
@@ -65,6 +66,9 @@ void Port::start(Instant now, const PathStatus* kept) {
   if (ring() <= router_.nhi_hop_id_max) {
     add(Work::kClearEntry, std::make_unique<PathEntryTask>(transmit_entry(), std::nullopt));
   }
+  if (status_.ip_ring != 0) {
+    add(Work::kClearEntry, std::make_unique<PathEntryTask>(ip_transmit_entry(), std::nullopt));
+  }
   sweep();
   add(Work::kLink, std::make_unique<LinkTask>(shape_));
 }
@@ -85,7 +89,7 @@ void Port::shutdown(Instant now) {
 
 bool Port::closed() const noexcept {
   return closing_ && jobs_.empty() && !receive_open_ && !transmit_open_ &&
-         !negotiator_.withdrawing();
+         !negotiator_.withdrawing() && ip_closed();
 }
 
 void Port::handle_hot_plug(Instant now, bool unplug) {
@@ -104,6 +108,9 @@ void Port::handle_packet(Instant now, const wire::tb::XDomainPacket& packet) {
   if (packet.protocol == wire::tb::kPathProtocol) {
     xdomain_.handle_sign_of_life(now);
     if (link_up_ || closing_) negotiator_.handle_packet(now, packet);
+  } else if (packet.protocol == wire::tb::kThunderboltIpProtocol) {
+    xdomain_.handle_sign_of_life(now);
+    if (ip_) ip_->handle_packet(now, packet);
   } else {
     xdomain_.handle_packet(now, packet);
   }
@@ -113,6 +120,7 @@ void Port::handle_packet(Instant now, const wire::tb::XDomainPacket& packet) {
 void Port::handle_timeout(Instant now) {
   xdomain_.handle_timeout(now);
   negotiator_.handle_timeout(now);
+  if (ip_) ip_->handle_timeout(now);
   look_again(now);
   update(now);
 }
@@ -122,7 +130,9 @@ bool Port::poll_transmit(Instant now, wire::tb::XDomainPacket& out) {
     follow_agreement();
     return true;
   }
-  return false;
+  if (!ip_ || !ip_->poll_transmit(now, out)) return false;
+  out.route = route();
+  return true;
 }
 
 bool Port::poll_event(ManagerEvent& out) {
@@ -134,6 +144,7 @@ bool Port::poll_event(ManagerEvent& out) {
 
 Instant Port::poll_timeout() const {
   Instant next = std::min({xdomain_.poll_timeout(), negotiator_.poll_timeout(), look_});
+  if (ip_) next = std::min(next, ip_->poll_timeout());
   if (!jobs_.empty()) next = std::min(next, jobs_.front().task->poll_timeout());
   return next;
 }
@@ -142,12 +153,14 @@ void Port::update(Instant now) {
   take_discovery(now);
   if (const auto change = xdomain_.take_link_change()) bond(now, false);
   follow_agreement();
+  follow_ip(now);
   plan();
 }
 
 void Port::lose_peer(const char* why) {
   path_down(why);
   negotiator_.stop();
+  stop_ip(why);
   if (!status_.peer) return;
   status_.peer.reset();
   events_.emplace_back(PeerLost{status_.port});

@@ -8,6 +8,9 @@
 //   receive entry is open   while the negotiator has made an offer, or is to make one
 //   transmit entry is open  while the negotiator has agreed
 //
+// With a peer that runs thunderbolt-net only, the port logs in to that instead, and keeps the two
+// entries of that path (port_ip.cc).
+//
 // A port that goes on for a daemon that was killed begins with its path as it was left: up. If the
 // link, the two entries or the peer say otherwise, it goes down and comes up in the ordinary way.
 //
@@ -28,6 +31,7 @@
 #include "fabric/path_entry_task.h"
 #include "fabric/path_negotiator.h"
 #include "fabric/router_status.h"
+#include "fabric/thunderbolt_ip_peer.h"
 #include "fabric/xdomain_peer.h"
 
 namespace tbt::fabric {
@@ -49,6 +53,8 @@ class Port {
   void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
   void handle_result(Instant now, const ConfigResult& result);
   void handle_timeout(Instant now);
+  // An answer to IpRingsWanted: the rings run, and this is the address of our end; or not.
+  void ip_rings(Instant now, std::optional<IpMac> mac);
 
   // Accesses: the caller posts one and gives the ticket back.
   std::optional<ConfigAccess> poll_access(Instant now);
@@ -80,6 +86,10 @@ class Port {
     kOpenTransmit,
     kCloseTransmit,
     kCloseReceive,
+    kOpenIpReceive,
+    kOpenIpTransmit,
+    kCloseIpTransmit,
+    kCloseIpReceive,
   };
   struct Job {
     Work work;
@@ -103,6 +113,24 @@ class Port {
   void path_up();
   void path_down(const std::string& why);
   void trouble(std::string what);
+
+  // port_ip.cc: ThunderboltIP
+  [[nodiscard]] bool peer_is_ip_only() const;
+  [[nodiscard]] bool wants_ip() const;
+  [[nodiscard]] uint16_t ip_transmit_hop_id() const;
+  void follow_ip(Instant now);
+  void start_ip(Instant now);
+  void stop_ip(const char* why);
+  [[nodiscard]] std::optional<IpPath> ip_path() const;
+  bool plan_ip_closing();
+  void plan_ip_opening();
+  [[nodiscard]] PathIngress ip_transmit_entry() const;
+  [[nodiscard]] PathIngress ip_receive_entry() const;
+  void opened_ip(const ConfigTask& task, bool& open);
+  void ip_down(const char* why);
+  [[nodiscard]] IpLinkState ip_state() const;
+  void show_ip();
+  [[nodiscard]] bool ip_closed() const noexcept;
 
   // port_resume.cc: going on for another daemon
   [[nodiscard]] bool can_resume(const PathStatus& kept) const;
@@ -143,6 +171,15 @@ class Port {
   uint32_t looks_ = 0;    // at a link that is to have two lanes
   Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
+  std::optional<ThunderboltIpPeer> ip_;
+  std::optional<IpMac> ip_mac_;       // our end's; the rings run
+  bool ip_asked_ = false;             // for the rings
+  bool ip_follows_ = false;           // the peer may be logged in to a predecessor of ours
+  bool ip_broken_ = false;            // as broken_
+  uint16_t ip_hop_id_ = 0;            // by which our frames leave
+  std::optional<IpPath> ip_entries_;  // that are being opened, open, or being closed
+  bool ip_receive_open_ = false, ip_transmit_open_ = false;
+  bool ip_up_ = false;   // and said so
   bool untold_ = false;  // the path is one that was kept, and of which nothing was said yet
   std::deque<Job> jobs_;
   uint32_t ticket_ = 0;  // of the access that is outstanding; 0: none

@@ -33,7 +33,7 @@ void Port::take_reading(Instant now, const LaneReading& reading) {
   }
   if (!link_up_) {
     link_up_ = true;
-    probed_ = broken_ = false;
+    probed_ = broken_ = ip_broken_ = false;
     if (status_.usable) status_.trouble.clear();
     bonding_ = false;
     xdomain_.link_up(now);

@@ -39,7 +39,7 @@ void Port::plan() {
     add(Work::kCloseTransmit, std::make_unique<PathEntryTask>(transmit_entry(), std::nullopt));
   } else if (receive_open_ && !negotiator_.offering()) {
     add(Work::kCloseReceive, std::make_unique<PathEntryTask>(receive_entry(), std::nullopt));
-  } else if (closing_) {
+  } else if (plan_ip_closing() || closing_) {
     return;
   } else if (std::exchange(relink_, false)) {
     add(Work::kLink, std::make_unique<LinkTask>(shape_));
@@ -50,6 +50,8 @@ void Port::plan() {
     const PathTarget target{.egress_adapter = shape_.lane0,
                             .next_hop_id = negotiator_.agreed()->hop_id};
     add(Work::kOpenTransmit, std::make_unique<PathEntryTask>(transmit_entry(), target));
+  } else {
+    plan_ip_opening();
   }
 }
 
@@ -111,6 +113,16 @@ void Port::finished(Instant now, Job job) {
     case Work::kCloseReceive:
       receive_open_ = false;
       return closed_entry(task, "the receive path");
+    case Work::kOpenIpReceive:
+      return opened_ip(task, ip_receive_open_);
+    case Work::kOpenIpTransmit:
+      return opened_ip(task, ip_transmit_open_);
+    case Work::kCloseIpTransmit:
+      ip_transmit_open_ = false;
+      return closed_entry(task, "thunderbolt-net's transmit path");
+    case Work::kCloseIpReceive:
+      ip_receive_open_ = false;
+      return closed_entry(task, "thunderbolt-net's receive path");
   }
 }
 

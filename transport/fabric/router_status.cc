@@ -20,6 +20,28 @@ const char* router_state_name(RouterState state) noexcept {
   return "?";
 }
 
+const char* ip_link_state_name(IpLinkState state) noexcept {
+  switch (state) {
+    case IpLinkState::kNotOffered:
+      return "not offered";
+    case IpLinkState::kStarting:
+      return "starting";
+    case IpLinkState::kLoggingIn:
+      return "logging in";
+    case IpLinkState::kOpening:
+      return "opening";
+    case IpLinkState::kConnected:
+      return "connected";
+    case IpLinkState::kResting:
+      return "resting";
+    case IpLinkState::kLoggedOut:
+      return "logged out";
+    case IpLinkState::kFailed:
+      return "failed";
+  }
+  return "?";
+}
+
 const char* port_state_name(PortState state) noexcept {
   switch (state) {
     case PortState::kUnknown:

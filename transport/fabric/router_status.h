@@ -2,6 +2,7 @@
 // that it reports, for the daemon and for `tbt devices` and `tbt topo`. Plain data.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -64,6 +65,27 @@ struct PathStatus {
   uint32_t peer_features = 0;
 };
 
+using IpMac = std::array<uint8_t, 6>;
+
+// How far ThunderboltIP is with a peer that runs nothing else.
+enum class IpLinkState : uint8_t {
+  kNotOffered,  // there are no rings for it
+  kStarting,    // its rings are being started
+  kLoggingIn,   // the peer's interface may be down
+  kOpening,     // both have logged in
+  kConnected,   // frames pass
+  kResting,     // the peer has logged out, or has not answered for long; its login begins anew
+  kLoggedOut,   // by us
+  kFailed,      // PortStatus::trouble says why
+};
+
+struct IpLinkStatus {
+  IpLinkState state = IpLinkState::kNotOffered;
+  uint16_t ring = 0;                       // the pair; 0: none
+  uint16_t in_hop_id = 0, out_hop_id = 0;  // on the cable, while connected
+  IpMac mac{}, peer_mac{};                 // zeros: not known
+};
+
 struct PortStatus {
   uint32_t port = 0;          // k: the rail, and rings k + 1
   uint8_t adapter = 0;        // of lane 0
@@ -77,6 +99,8 @@ struct PortStatus {
   std::string trouble;  // why it is not usable, or what failed last
   std::optional<PeerStatus> peer;
   std::optional<PathStatus> path;  // while it is up
+  uint16_t ip_ring = 0;            // for ThunderboltIP; 0: it is not offered
+  std::optional<IpLinkStatus> ip;  // of a peer with which there is nothing else
 };
 
 struct RouterStatus {
@@ -94,5 +118,6 @@ struct RouterStatus {
 
 const char* router_state_name(RouterState state) noexcept;
 const char* port_state_name(PortState state) noexcept;
+const char* ip_link_state_name(IpLinkState state) noexcept;
 
 }  // namespace tbt::fabric

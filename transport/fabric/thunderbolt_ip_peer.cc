@@ -19,6 +19,8 @@ const char* ip_peer_state_name(IpPeerState state) noexcept {
   switch (state) {
     case IpPeerState::kDown:
       return "down";
+    case IpPeerState::kClearing:
+      return "clearing";
     case IpPeerState::kLoggingIn:
       return "logging in";
     case IpPeerState::kConnected:
@@ -35,13 +37,22 @@ ThunderboltIpPeer::ThunderboltIpPeer(IpPeerConfig config) : config_(config) {
   TBT_ASSERT(config_.transmit_path >= 1 && config_.transmit_path <= kHopIdMax);
 }
 
-void ThunderboltIpPeer::start(Instant now, const Uuid& peer) {
+void ThunderboltIpPeer::start(Instant now, const Uuid& peer, bool follows) {
   const bool out = state_ == IpPeerState::kDown || state_ == IpPeerState::kLoggingOut;
   if (!out && peer == peer_) return;
   stop();
   peer_ = peer;
+  state_ = follows ? IpPeerState::kClearing : IpPeerState::kLoggingIn;
+  next_ = follows ? Question::kLogout : Question::kLogin;
+  due_ = now;
+}
+
+// The peer has nothing to believe in any more, or does not answer.
+void ThunderboltIpPeer::cleared(Instant now) {
+  rest();
   state_ = IpPeerState::kLoggingIn;
-  log_in(now);
+  next_ = Question::kLogin;
+  due_ = now + kIpSettle;
 }
 
 void ThunderboltIpPeer::stop() {
@@ -64,8 +75,8 @@ void ThunderboltIpPeer::rest() {
 void ThunderboltIpPeer::log_out(Instant now) {
   if (state_ == IpPeerState::kDown || state_ == IpPeerState::kLoggingOut) return;
   // A peer that has heard nothing of us has nothing to forget.
-  const bool known =
-      login_answered_ || peer_transmit_path_ != 0 || outstanding_ == Question::kLogin || tries_ > 0;
+  const bool known = state_ == IpPeerState::kClearing || login_answered_ ||
+                     peer_transmit_path_ != 0 || outstanding_ == Question::kLogin || tries_ > 0;
   rest();
   state_ = known ? IpPeerState::kLoggingOut : IpPeerState::kDown;
   if (!known) return;
@@ -104,7 +115,8 @@ void ThunderboltIpPeer::on(Instant now, const IpLogin& login) {
     ++stats_.malformed;
     return;
   }
-  if (state_ == IpPeerState::kLoggingOut) return;  // it will hear our logout
+  // It will hear our logout.
+  if (state_ == IpPeerState::kLoggingOut || state_ == IpPeerState::kClearing) return;
   answer(IpLoginResponse{.status = 0, .has_mac = true, .mac = config_.mac}, request_sequence_);
   ++stats_.logins_answered;
   peer_transmit_path_ = login.transmit_path;
@@ -139,14 +151,15 @@ void ThunderboltIpPeer::on(Instant now, const IpLoginResponse& response) {
 
 void ThunderboltIpPeer::on(Instant /*now*/, const IpLogout& /*logout*/) {
   answer(IpStatus{.status = 0}, request_sequence_);
-  if (state_ != IpPeerState::kLoggingOut) rest();
+  if (state_ != IpPeerState::kLoggingOut && state_ != IpPeerState::kClearing) rest();
 }
 
-void ThunderboltIpPeer::on(Instant /*now*/, const IpStatus& /*status*/) {
+void ThunderboltIpPeer::on(Instant now, const IpStatus& /*status*/) {
   if (outstanding_ != Question::kLogout) {
     ++stats_.unasked;
     return;
   }
+  if (state_ == IpPeerState::kClearing) return cleared(now);
   // Whatever it thinks of it, we are gone. An answer that we still owe is sent.
   rest();
   state_ = IpPeerState::kDown;
@@ -176,7 +189,7 @@ void ThunderboltIpPeer::handle_timeout(Instant now) {
   if (std::exchange(outstanding_, Question::kNone) == Question::kLogin) {
     if (state_ != IpPeerState::kConnected) log_in_later(now);
   } else if (tries_ >= kIpLogouts) {
-    stop();
+    state_ == IpPeerState::kClearing ? cleared(now) : stop();
   } else {
     next_ = Question::kLogout;
     due_ = now;

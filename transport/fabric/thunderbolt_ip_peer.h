@@ -6,6 +6,8 @@
 // Inputs:  start, stop, log_out, handle_packet, handle_timeout. They never call out.
 // Outputs: poll_transmit, poll_timeout, path(); ask after each input.
 //
+//   kClearing -- logout answered, or not -.      (only if we follow somebody)
+//                                         v
 //            our login answered -.
 //   kLoggingIn ----------------- both --> kConnected -- logout of the peer --> kResting
 //            peer's login came --'            ^--------- login of the peer -------'
@@ -29,9 +31,13 @@ inline constexpr Duration kIpLoginDelay = Duration::from_ms(4500);    // after t
 inline constexpr uint32_t kIpLogins = 60;                             // in a row, without answer
 inline constexpr Duration kIpLogoutTimeout = Duration::from_ms(200);  // so that we end soon
 inline constexpr uint32_t kIpLogouts = 3;
+// After a logout with which we have begun: Linux takes its end down behind its answer, and would
+// forget a login that came meanwhile.
+inline constexpr Duration kIpSettle = Duration::from_ms(1000);
 
 enum class IpPeerState : uint8_t {
   kDown,
+  kClearing,  // the peer may believe in a connection to a predecessor of ours: it is logged out
   kLoggingIn,
   kConnected,
   kResting,  // the peer has logged out, or does not answer; its login begins anew
@@ -65,8 +71,9 @@ class ThunderboltIpPeer {
  public:
   explicit ThunderboltIpPeer(IpPeerConfig config);
 
-  // `peer` offers the service. Again for the same peer is nothing.
-  void start(Instant now, const wire::tb::Uuid& peer);
+  // `peer` offers the service. Again for the same peer is nothing. `follows`: we go on for somebody
+  // who was killed, so the peer is logged out first.
+  void start(Instant now, const wire::tb::Uuid& peer, bool follows = false);
   // The cable or the peer is gone: nothing is said any more.
   void stop();
   // Tells the peer; in bounded time the state is kDown.
@@ -93,6 +100,7 @@ class ThunderboltIpPeer {
   void on(Instant now, const wire::tb::IpLoginResponse& response);
   void on(Instant now, const wire::tb::IpLogout& logout);
   void on(Instant now, const wire::tb::IpStatus& status);
+  void cleared(Instant now);
   void log_in(Instant now);
   void log_in_later(Instant now);
   void consider_connected();
