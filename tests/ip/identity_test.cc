@@ -1,3 +1,4 @@
+// Who we are on a cable to a host that runs thunderbolt-net only.
 #include "ip/identity.h"
 
 #include <gtest/gtest.h>

@@ -7,6 +7,8 @@ Host 0 is a tbtd with its connection manager, host 1 a guest with its unmodified
 machine's mirror lacks something, so nothing was tested.
 """
 import contextlib
+import os
+import signal
 import sys
 import time
 
@@ -19,6 +21,8 @@ from parts import Parts  # noqa: E402
 
 STEPS = {}
 OUR_SERVICE = "tbtrdma"
+OUR_ADDRESS = "169.254.84.1"  # docs/daemon.md
+NETDEV = "/sys/class/net/thunderbolt0"
 
 
 def step(function):
@@ -70,6 +74,81 @@ def we_find_linux(world):
     expect((port["speed_gbps"], port["lanes"]) == (40, 2), f"the cable has another speed: {port}")
 
 
+def our_cables(world):
+    return world.site.tbt_command("devices", "--fabric", world.fabric.name, "--host", 0, "--cables").out
+
+
+def login_state(world):
+    return our_port(world)[0].get("thunderbolt_ip", {}).get("state")
+
+
+def connect(world, mtu=1500):
+    """Linux has its carrier only when both logins were sent and answered, and so have we."""
+    guest = world.guests[0]
+    guest.wait_until(f"test -d {NETDEV}", run.DISCOVERY_SECONDS)
+    guest.run(f"ip addr replace 169.254.84.200/24 dev thunderbolt0 && ip link set thunderbolt0 mtu {mtu} up")
+    guest.wait_until(f"test \"$(cat {NETDEV}/carrier)\" = 1", run.DISCOVERY_SECONDS)
+    wait_for("our end of the login", lambda: login_state(world) == "connected")
+
+
+def ping(world, sizes, count=5):
+    """Every ping is answered; one at a time, because busybox would not wait for the last ones."""
+    guest = world.guests[0]
+    for size in sizes:
+        guest.start(f"for i in $(seq {count}); do ping -q -c 1 -W 30 -s {size} {OUR_ADDRESS} || exit; done")
+        status, output = guest.finish(300)
+        expect(status == 0, f"{size} bytes were not answered: {output}{run.evidence(world)}\n{our_port(world)[0]}")
+
+
+@step
+def waiting_for_login(world):
+    """While Linux's interface is down we ask, and say so."""
+    world.guests[0].wait_until(f"test -d {NETDEV}", run.DISCOVERY_SECONDS)
+    wait_for("logging in", lambda: login_state(world) == "logging in")
+    expect(f"{world.guests[0].name} runs thunderbolt-net only, logging in" in our_cables(world), our_cables(world))
+
+
+@step
+def network(world):
+    """ThunderboltIP: both log in, and ping is answered, whole, in frames, in fragments, and by IPv6 without any address."""
+    guest = world.guests[0]
+    connect(world)
+    ping(world, (56, 1400, 20000))  # the last one in fragments of 1500 bytes
+    connect(world, run.MTU)
+    ping(world, (56, 20000, 60000))  # in frames of 4096
+    guest.wait_until("ip -6 addr show dev thunderbolt0 | grep 'inet6 fe80' | grep -vq tentative", run.DISCOVERY_SECONDS)
+    guest.run("ping6 -q -c 3 -W 30 -I thunderbolt0 ff02::1", 120)
+    guest.start("ping -q -c 2 -W 2 169.254.84.9")
+    expect(guest.finish(60)[0] != 0, "an address that is nobody's answers")
+    errors = guest.run(f"cat {NETDEV}/statistics/*_errors")
+    expect(set(errors.split()) == {"0"}, f"thunderbolt0 counts errors: {errors}")
+    ip = our_port(world)[0]["thunderbolt_ip"]
+    mac = attribute(guest, f"{NETDEV}/address")
+    expect((ip["address"], ip["peer_mac"]) == (OUR_ADDRESS, mac), f"Linux's address is {mac}, and we say {ip}")
+    expect(f"{guest.name} runs thunderbolt-net only, connected as {OUR_ADDRESS}" in our_cables(world), our_cables(world))
+
+
+@step
+def interface_down(world):
+    """Linux logs out when its interface goes down, and in when it comes up."""
+    guest = world.guests[0]
+    guest.run("ip link set thunderbolt0 down")
+    wait_for("the logout", lambda: login_state(world) == "resting")
+    connect(world)
+    ping(world, (1400,))
+
+
+@step
+def daemon_killed(world):
+    """The daemon that goes on for a killed one logs out and in again."""
+    host = world.fabric.status()[0]["hosts"][0]
+    os.kill(host["pid"], signal.SIGKILL)
+    wait_for("the next daemon", lambda: world.fabric.status()[0]["hosts"][0].get("restarts", 0) > host["restarts"])
+    wait_for("our end of the login", lambda: login_state(world) == "connected")
+    connect(world)
+    ping(world, (56, 20000))
+
+
 @step
 def replug(world):
     """The cable is pulled and plugged: both lose and find each other."""
@@ -80,6 +159,8 @@ def replug(world):
     world.cable("plug")
     linux_finds_us(world)
     we_find_linux(world)
+    connect(world)
+    ping(world, (56, 20000))
 
 
 @step
@@ -92,6 +173,17 @@ def driver_restart(world):
               "</lib/modules/order", 60)
     linux_finds_us(world)
     we_find_linux(world)
+    connect(world)
+    ping(world, (56, 20000))
+
+
+@step
+def our_end(world):
+    """When our daemon ends in good order, Linux is logged out."""
+    guest = world.guests[0]
+    run.check_rules(world)  # afterwards there is nobody to ask
+    os.kill(world.fabric.status()[0]["hosts"][0]["pid"], signal.SIGTERM)
+    guest.wait_until(f"test \"$(cat {NETDEV}/carrier)\" = 0", run.DISCOVERY_SECONDS)
 
 
 def drive(options, site, kept):

@@ -62,7 +62,20 @@ TEST(FabricMap, SaysWhatIsAtTheFarEnd) {
   port.peer->runs_tbt = false;
   EXPECT_EQ(far_words(port), "debian does not run this software");
   port.peer->thunderbolt_net = true;
+  port.trouble.clear();
   EXPECT_EQ(far_words(port), "debian runs thunderbolt-net only");
+  port.ip = MapIp{.state = "logging in", .address = "", .ring = 2, .out_hop_id = 0, .in_hop_id = 0};
+  EXPECT_EQ(far_words(port), "debian runs thunderbolt-net only, logging in");
+  EXPECT_FALSE(carries_ip(port));
+  EXPECT_EQ(path_words(port), "-");
+  port.ip = MapIp{
+      .state = "connected", .address = "169.254.84.1", .ring = 2, .out_hop_id = 9, .in_hop_id = 8};
+  EXPECT_EQ(far_words(port), "debian runs thunderbolt-net only, connected as 169.254.84.1");
+  EXPECT_EQ(path_words(port), "ring 2 by HopID 9, back by HopID 8 to ring 2, for thunderbolt-net");
+  port.ip->state = "failed";
+  port.ip->address.clear();
+  port.trouble = "why";
+  EXPECT_EQ(far_words(port), "debian runs thunderbolt-net only, failed: why");
 }
 
 TEST(FabricMap, SaysTheWayOfFramesAndTheirSpeed) {
@@ -78,7 +91,9 @@ TEST(FabricMap, ReadsAStatus) {
     "router": {"uuid": "abc", "usb4_version": 2, "ports": [
       {"port": 0, "adapter": 1, "state": "up", "speed_gbps": 20, "lanes": 1,
        "peer": {"uuid": "def", "name": "mac", "runs_tbt": false, "thunderbolt_net": true,
-                "services": [{"key": "network"}]}},
+                "services": [{"key": "network"}]},
+       "thunderbolt_ip": {"state": "connected", "address": "169.254.84.4", "ring": 3,
+                          "out_hop_id": 9, "in_hop_id": 8}},
       {"port": 1, "adapter": 3, "state": "unplugged"}]}})"));
   EXPECT_EQ(host.number, 3u);
   EXPECT_EQ(host.name, "three");
@@ -87,7 +102,9 @@ TEST(FabricMap, ReadsAStatus) {
   ASSERT_EQ(host.ports.size(), 2u);
   EXPECT_EQ(host.ports[0].cable, 7u);
   EXPECT_EQ(host.ports[1].cable, std::nullopt);
-  EXPECT_EQ(far_words(host.ports[0]), "mac runs thunderbolt-net only");
+  EXPECT_EQ(far_words(host.ports[0]), "mac runs thunderbolt-net only, connected as 169.254.84.4");
+  EXPECT_TRUE(carries_ip(host.ports[0]));
+  EXPECT_EQ(host.ports[0].ip->ring, 3u);
   EXPECT_EQ(host.ports[0].peer->services, std::vector<std::string>{"network"});
   EXPECT_EQ(speed_words(host.ports[0]), "20 Gb/s x 1");
 }

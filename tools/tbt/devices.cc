@@ -45,7 +45,9 @@ void print_cables(const json& status) {
       fmt::print("{:<12}uuid {}  services {}\n", "", port.peer->uuid,
                  fmt::join(port.peer->services, ","));
     }
-    if (port.path) fmt::print("{:<12}{}\n", "", path_words(port));
+    if (carries_frames(port) || carries_ip(port)) {
+      fmt::print("{:<12}{}\n", "", path_words(port));
+    }
   }
   const std::string& refusal = host.refusal;
   if (!refusal.empty())

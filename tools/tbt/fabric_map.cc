@@ -63,6 +63,13 @@ MapPort port_of(const json& item) {
                         .in_hop_id = number_in(path, "in_hop_id"),
                         .peer_rail = number_in(path, "peer_rail")};
   }
+  if (const json ip = object_in(item, "thunderbolt_ip"); !ip.empty()) {
+    port.ip = MapIp{.state = text_in(ip, "state"),
+                    .address = text_in(ip, "address"),
+                    .ring = number_in(ip, "ring"),
+                    .out_hop_id = number_in(ip, "out_hop_id"),
+                    .in_hop_id = number_in(ip, "in_hop_id")};
+  }
   return port;
 }
 
@@ -93,6 +100,13 @@ json json_of_port(const MapPort& port) {
                    {"out_hop_id", port.path->out_hop_id},
                    {"in_hop_id", port.path->in_hop_id},
                    {"peer_rail", port.path->peer_rail}};
+  }
+  if (port.ip) {
+    out["thunderbolt_ip"] = {{"state", port.ip->state},
+                             {"address", port.ip->address},
+                             {"ring", port.ip->ring},
+                             {"out_hop_id", port.ip->out_hop_id},
+                             {"in_hop_id", port.ip->in_hop_id}};
   }
   return out;
 }
@@ -185,6 +199,10 @@ std::string speed_words(const MapPort& port) {
 }
 
 std::string path_words(const MapPort& port) {
+  if (carries_ip(port)) {
+    return fmt::format("ring {0} by HopID {1}, back by HopID {2} to ring {0}, for thunderbolt-net",
+                       port.ip->ring, port.ip->out_hop_id, port.ip->in_hop_id);
+  }
   if (!port.path) return "-";
   return fmt::format("ring {} by HopID {}, back by HopID {} to ring {}", port.path->tx_ring,
                      port.path->out_hop_id, port.path->in_hop_id, port.path->rx_ring);
@@ -201,7 +219,11 @@ std::string far_words(const MapPort& port) {
   if (port.peer->runs_tbt) {
     return name + (why.empty() ? ", path not agreed yet" : ", refused" + why);
   }
-  if (port.peer->thunderbolt_net) return name + " runs thunderbolt-net only";
+  if (port.peer->thunderbolt_net) {
+    const std::string login = !port.ip ? "" : ", " + port.ip->state;
+    const std::string as = carries_ip(port) ? " as " + port.ip->address : "";
+    return name + " runs thunderbolt-net only" + login + as + why;
+  }
   return name + " does not run this software";
 }
 

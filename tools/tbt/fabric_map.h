@@ -24,6 +24,13 @@ struct MapPath {
   uint32_t peer_rail = 0;
 };
 
+// ThunderboltIP with a peer that runs nothing else.
+struct MapIp {
+  std::string state;
+  std::string address;  // of ours, which answers ping; while it is connected
+  uint32_t ring = 0, out_hop_id = 0, in_hop_id = 0;
+};
+
 // A USB4 port of a host, which is one end of a cable.
 struct MapPort {
   uint32_t port = 0, adapter = 0;
@@ -33,6 +40,7 @@ struct MapPort {
   std::string trouble;
   std::optional<MapPeer> peer;
   std::optional<MapPath> path;
+  std::optional<MapIp> ip;
 };
 
 struct MapHost {
@@ -70,12 +78,14 @@ const MapHost* host_of(const FabricMap& map, uint32_t number);
 
 // "40 Gb/s x 2", or "-" while the link is down.
 std::string speed_words(const MapPort& port);
-// "ring 1 by HopID 8, back by HopID 8 to ring 1", or "-" without a path.
+// "ring 1 by HopID 8, back by HopID 8 to ring 1", or "-" without a path. That of ThunderboltIP says
+// so at its end.
 std::string path_words(const MapPort& port);
 // What is at the far end of the cable, and why no frames pass if none do: "host1",
-// "host1 runs thunderbolt-net only", "not a host", "unplugged".
+// "host1 runs thunderbolt-net only, logging in", "not a host", "unplugged".
 std::string far_words(const MapPort& port);
 // Nothing special is to be said of it: frames pass.
 inline bool carries_frames(const MapPort& port) { return port.path.has_value(); }
+inline bool carries_ip(const MapPort& port) { return port.ip && !port.ip->address.empty(); }
 
 }  // namespace tbt::tool

@@ -14,7 +14,9 @@ void print_port(const FabricMap& map, const MapHost& host, const MapPort& port, 
     head += fmt::format("  to host {}", cable.host_a == host.number ? cable.host_b : cable.host_a);
   }
   out += fmt::format("{}  {:<13}  {}\n", head, speed_words(port), far_words(port));
-  if (port.path) out += fmt::format("    {}\n", path_words(port));
+  if (carries_frames(port) || carries_ip(port)) {
+    out += fmt::format("    {}\n", path_words(port));
+  }
 }
 
 // A host that does not answer still has cables.

@@ -16,19 +16,27 @@ namespace {
 // For the farewell. A peer that does not answer is not waited for longer.
 constexpr Duration kShutDownMax = Duration::from_ms(800);
 
+fabric::ManagerConfig with_ip(fabric::ManagerConfig config, const IpService& ip) {
+  config.first_ip_ring = ip.first_ring();
+  config.ip_rings = ip.rings();
+  return config;
+}
+
 }  // namespace
 
 Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
-                       fabric::ManagerConfig config, Hooks hooks)
+                       fabric::ManagerConfig config, Hooks hooks, uint32_t host)
     : memory_(memory),
       incarnation_(config.incarnation),
       ring_(memory, device),
-      manager_(std::move(config)),
+      ip_(memory, device, host),
+      manager_(with_ip(std::move(config), ip_)),
       hooks_(std::move(hooks)) {}
 
 Status Controller::start(Instant now, bool follows) {
   if (!follows) fabric::forget_paths(memory_);
   if (const Status s = follows ? ring_.take_over() : ring_.start(); !s) return s;
+  if (follows) ip_.adopt();
   manager_.start(now);
   turn(now);
   return {};
@@ -53,7 +61,13 @@ bool Controller::turn(Instant now) {
     any = true;
     std::visit([this](const auto& e) { on(e); }, event);
   }
-  return any;
+  send(now);  // what was answered to an event
+  return ip_.turn() || any;
+}
+
+bool Controller::arm() {
+  const bool quiet = ip_.arm();
+  return ring_.arm() && quiet;
 }
 
 void Controller::send(Instant now) {
@@ -70,6 +84,7 @@ void Controller::shut_down() {
        now = sys::monotonic_now()) {
     if (!turn(now)) ::poll(nullptr, 0, 1);
   }
+  ip_.stop();
   ring_.stop();
 }
 
@@ -83,6 +98,11 @@ void Controller::on(const fabric::RouterReady&) {
   const fabric::RouterStatus router = manager_.status();
   hooks_.log(false, fmt::format("the router is USB4 v{} with {} port{}", router.usb4_version,
                                 router.ports.size(), router.ports.size() == 1 ? "" : "s"));
+  for (const fabric::PortStatus& port : router.ports) {
+    if (port.ip_ring != 0) continue;
+    hooks_.log(false, fmt::format("port {} does not offer thunderbolt-net: no ring is left for it",
+                                  port.port));
+  }
 }
 
 void Controller::on(const fabric::RouterRefused& refused) {
@@ -122,6 +142,33 @@ void Controller::on(const fabric::PathDown& down) {
   hooks_.log(false, fmt::format("port {} carries no frames: {}", down.port, down.why));
   fabric::forget_path(memory_, down.port);
   hooks_.link(down.port, false, 0);
+}
+
+void Controller::on(const fabric::IpRingsWanted& wanted) {
+  const Status s = ip_.start(wanted.port, manager_.status().uuid);
+  std::optional<fabric::IpMac> mac;
+  if (s) {
+    mac = ip_.identity(wanted.port).mac;
+  } else {
+    hooks_.log(true, fmt::format("port {} does not offer thunderbolt-net: ring {}: {}", wanted.port,
+                                 wanted.ring, s.text()));
+  }
+  manager_.ip_rings(sys::monotonic_now(), wanted.port, mac);
+}
+
+void Controller::on(const fabric::IpUp& up) {
+  hooks_.log(false,
+             fmt::format("port {} is connected to thunderbolt-net: ring {} by HopID {}, back "
+                         "by HopID {}; {} answers ping",
+                         up.port, up.link.ring, up.link.out_hop_id, up.link.in_hop_id,
+                         ip::ipv4_text(ip_.identity(up.port).ipv4)));
+  ip_.up(up.port);
+}
+
+void Controller::on(const fabric::IpDown& down) {
+  hooks_.log(false,
+             fmt::format("port {} is disconnected from thunderbolt-net: {}", down.port, down.why));
+  ip_.down(down.port);
 }
 
 void Controller::on(const fabric::ManagerWarning& warning) { hooks_.log(true, warning.text); }

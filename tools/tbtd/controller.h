@@ -1,5 +1,6 @@
 // Controller: the daemon's side of the host's controller. It moves packets between ring 0 and the
-// ConnectionManager, and says when a cable begins and ends to carry frames.
+// ConnectionManager, says when a cable begins and ends to carry frames, and lets the IpService
+// speak to peers that run thunderbolt-net only.
 #pragma once
 
 #include <functional>
@@ -8,6 +9,7 @@
 #include "base/time.h"
 #include "fabric/connection_manager.h"
 #include "rail/nhi/control_ring.h"
+#include "tbtd/ip_service.h"
 
 namespace tbt::daemon {
 
@@ -19,9 +21,9 @@ class Controller {
     std::function<void(uint32_t cable, bool open, uint32_t speed_gbps)> link;
     std::function<void(bool warning, const std::string& text)> log;
   };
-  // Memory and device outlive it.
+  // Memory and device outlive it. `host` is the host's number.
   Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device, fabric::ManagerConfig config,
-             Hooks hooks);
+             Hooks hooks, uint32_t host);
 
   // The rails' rings must be running. `follows`: this daemon goes on for one that is dead.
   Status start(Instant now, bool follows);
@@ -31,7 +33,7 @@ class Controller {
   // All that can be done now. True if there was anything.
   bool turn(Instant now);
   // The host's interrupt fires for the next packet; false: one is there.
-  bool arm() noexcept { return ring_.arm(); }
+  bool arm();
   [[nodiscard]] Instant poll_timeout() const { return manager_.poll_timeout(); }
 
   [[nodiscard]] fabric::RouterStatus status() const { return manager_.status(); }
@@ -47,12 +49,16 @@ class Controller {
   void on(const fabric::PeerLost& lost);
   void on(const fabric::PathUp& up);
   void on(const fabric::PathDown& down);
+  void on(const fabric::IpRingsWanted& wanted);
+  void on(const fabric::IpUp& up);
+  void on(const fabric::IpDown& down);
   void on(const fabric::ManagerWarning& warning);
   [[nodiscard]] uint32_t speed_of(uint32_t port) const;
 
   rail::HostMemory& memory_;
   const uint64_t incarnation_;
   rail::nhi::ControlRing ring_;
+  IpService ip_;
   fabric::ConnectionManager manager_;
   Hooks hooks_;
   std::string refusal_;

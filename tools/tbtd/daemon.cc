@@ -154,7 +154,7 @@ Status Daemon::start_controller(const DaemonOptions& options) {
     spdlog::log(warning ? spdlog::level::warn : spdlog::level::info, "{}", text);
   };
   controller_ = std::make_unique<Controller>(*host_->memory, *host_->device, std::move(config),
-                                             std::move(hooks));
+                                             std::move(hooks), options.host);
   return controller_->start(sys::monotonic_now(), before_.incarnation != 0);
 }
 

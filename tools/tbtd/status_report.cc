@@ -5,6 +5,7 @@
 
 #include "fabric/attach_protocol.h"
 #include "fabric/json_text.h"
+#include "ip/identity.h"
 #include "tbtd/silicon_report.h"
 #include "tbtd/slots.h"
 
@@ -133,8 +134,24 @@ json services_of(const fabric::PeerStatus& peer) {
   return out;
 }
 
+// The login to a peer that runs thunderbolt-net only, and the address that answers it.
+json thunderbolt_ip_of(const fabric::RouterStatus& router, const fabric::PortStatus& port,
+                       uint32_t host) {
+  const ip::Identity me = ip::identity_of(router.uuid.bytes, port.port, host);
+  json out{{"state", fabric::ip_link_state_name(port.ip->state)}, {"ring", port.ip->ring}};
+  if (port.ip->state == fabric::IpLinkState::kConnected) {
+    out["in_hop_id"] = port.ip->in_hop_id;
+    out["out_hop_id"] = port.ip->out_hop_id;
+    out["mac"] = ip::mac_text(port.ip->mac);
+    out["peer_mac"] = ip::mac_text(port.ip->peer_mac);
+    out["address"] = ip::ipv4_text(me.ipv4);
+  }
+  return out;
+}
+
 // What discovery found behind a port, and the path that it made.
-json router_port(const fabric::PortStatus& port) {
+json router_port(const fabric::RouterStatus& router, const fabric::PortStatus& port,
+                 uint32_t host) {
   json item{{"port", port.port},
             {"adapter", port.adapter},
             {"state", fabric::port_state_name(port.state)},
@@ -156,10 +173,11 @@ json router_port(const fabric::PortStatus& port) {
                     {"out_hop_id", port.path->out_hop_id},
                     {"peer_rail", port.path->peer_rail}};
   }
+  if (port.ip) item["thunderbolt_ip"] = thunderbolt_ip_of(router, port, host);
   return item;
 }
 
-json router_of(const fabric::RouterStatus& router) {
+json router_of(const fabric::RouterStatus& router, uint32_t host) {
   json out{{"state", fabric::router_state_name(router.state)},
            {"uuid", wire::tb::uuid_text(router.uuid)},
            {"vendor_id", router.vendor_id},
@@ -167,7 +185,9 @@ json router_of(const fabric::RouterStatus& router) {
            {"usb4_version", router.usb4_version},
            {"ports", json::array()}};
   if (!router.refusal.empty()) out["refusal"] = router.refusal;
-  for (const fabric::PortStatus& port : router.ports) out["ports"].push_back(router_port(port));
+  for (const fabric::PortStatus& port : router.ports) {
+    out["ports"].push_back(router_port(router, port, host));
+  }
   return out;
 }
 
@@ -195,7 +215,7 @@ std::string status_report(Hardware& hardware, const fabric::HostAgent& agent,
               {"incarnation", fmt::format("{:016x}", d.incarnation)},
               {"ports", ports_of(d)},
               {"links", links_of(hardware, d, router)},
-              {"router", router_of(router)},
+              {"router", router_of(router, d.host_index)},
               {"peers", peers_of(d)},
               {"processes", processes_of(*host.memory)},
               {"control",
