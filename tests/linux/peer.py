@@ -110,7 +110,7 @@ def waiting_for_login(world):
 
 @step
 def network(world):
-    """ThunderboltIP: both log in, and ping is answered, whole, in frames, in fragments, and by IPv6 without any address."""
+    """ThunderboltIP: both log in, and ping is answered, whole, in frames, in fragments, and over IPv6."""
     guest = world.guests[0]
     connect(world)
     ping(world, (56, 1400, 20000))  # the last one in fragments of 1500 bytes
@@ -125,7 +125,8 @@ def network(world):
     ip = our_port(world)[0]["thunderbolt_ip"]
     mac = attribute(guest, f"{NETDEV}/address")
     expect((ip["address"], ip["peer_mac"]) == (OUR_ADDRESS, mac), f"Linux's address is {mac}, and we say {ip}")
-    expect(f"{guest.name} runs thunderbolt-net only, connected as {OUR_ADDRESS}" in our_cables(world), our_cables(world))
+    says = our_cables(world)
+    expect(f"{guest.name} runs thunderbolt-net only, connected as {OUR_ADDRESS}" in says, says)
 
 
 @step

@@ -8,6 +8,7 @@ unmodified programs drive it from there. Host 0 has its ordinary tbtd. Exit stat
 something, so nothing was tested.
 """
 import contextlib
+import json
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ sys.dont_write_bytecode = True
 import initramfs  # noqa: E402
 import run  # noqa: E402
 from guest import Guest  # noqa: E402
-from harness import Fabric, expect, free_port, wait_until  # noqa: E402
+from harness import CaseFailed, Fabric, expect, free_port, listening, wait_until  # noqa: E402
 from parts import Parts  # noqa: E402
 
 STEPS = {}
@@ -25,7 +26,8 @@ ROOT = "/tbt"  # our programs in the guest lie below it as in the build tree
 TBT = f"{ROOT}/bin/tbt"
 SECONDS = 120  # for a program in the guest
 MODULES = (("vfio", ""), ("vfio_iommu_type1", ""), ("vfio_pci", ""), ("e1000", ""))
-GUEST_PORT = 18515
+GUEST_PORT, GUEST_IP, GATEWAY = 18515, "10.0.2.15", "10.0.2.2"  # of QEMU's user network; the gateway is our loopback
+PID_FILE = "/run/tbt/tbtd"  # and an ending
 # The IOMMU is there before the device, and remaps interrupts, so that VFIO needs no "unsafe".
 IOMMU = ["-device", "intel-iommu,caching-mode=on,intremap=on"]
 BUS_MASTER = 1 << 2  # of the PCI command register
@@ -171,13 +173,124 @@ def killed(world):
 
 
 @step
-def unbind(world):
+def rebind(world):
     """The controller goes back to the kernel, and to VFIO again."""
     said = world.guest.run(f"{TBT} unbind {world.address}", SECONDS)
     expect(world.address in said, f"tbt unbind said: {said}")
     world.guest.run(f"test ! -e /sys/bus/pci/devices/{world.address}/driver")
     bind(world)
     probe(world)
+
+
+def start_daemon(world):
+    """The guest's tbtd, until frames pass over the cable."""
+    words = f"--controller {world.address} --host {HOST} --fabric {world.fabric.name} --name guest"
+    world.guest.run(f"mkdir -p /run && {ROOT}/bin/tbtd {words} >/tmp/tbtd.log 2>&1 &")
+    wait_for_path(world)
+
+
+def wait_for_path(world):
+    try:
+        wait_until(lambda: "path" in guests_port(world) and "path" in our_port(world), run.DISCOVERY_SECONDS,
+                   f"no path between {guests_port(world)} and {our_port(world)}")
+    except CaseFailed as failure:
+        raise CaseFailed(f"{failure}\n{daemon_log(world)}") from None
+
+
+def daemon_log(world):
+    world.guest.start(f"tail -n 30 /tmp/tbtd.log; {TBT} devices --cables")
+    return world.guest.finish(SECONDS)[1]
+
+
+def our_port(world):
+    """Our end of the cable, as host 0 sees it."""
+    return world.fabric.status()[0]["hosts"][0]["router"]["ports"][0]
+
+
+def guests_port(world):
+    """The guest's end, as its own daemon sees it; empty until that one answers."""
+    world.guest.start(f"{TBT} devices --cables --json")
+    status, said = world.guest.finish(SECONDS)
+    ports = json.loads(said)[0]["cables"] if status == 0 else []
+    return ports[0] if ports else {}
+
+
+def kill_in_guest(world, *files):
+    """kill -9 of the daemon's processes, named by their pid files."""
+    pids = world.guest.run(f"cut -d' ' -f1 {' '.join(files)}").split()
+    world.guest.run(f"kill -9 {' '.join(pids)}")
+    world.guest.wait_until(f"! kill -0 {pids[0]} 2>/dev/null", 30)
+
+
+def pingpong(world, words, server_in_guest):
+    """Debian's ibv_rc_pingpong between the hosts, contents compared."""
+    guest, command = world.guest, ["ibv_rc_pingpong", "-c", *words]
+    ours, theirs = f"{TBT} run -- {' '.join(command)} -p {GUEST_PORT}", [*command, "-p", world.port]
+    try:
+        if server_in_guest:
+            guest.run(f"{ours} >/tmp/pingpong 2>&1 &")
+            guest.wait_until(f"netstat -ltn | grep -q :{GUEST_PORT}", SECONDS)
+            world.fabric.run(0, [*theirs, "127.0.0.1"], SECONDS)
+            guest.wait_until("grep -q 'iters in' /tmp/pingpong", SECONDS)
+        else:
+            port = free_port()
+            server = world.fabric.start(0, [*command, "-p", port])
+            wait_until(lambda: listening(port), 20, f"no server: {server.output()}")
+            said = guest.run(f"{TBT} run -- {' '.join(command)} -p {port} {GATEWAY} 2>&1", SECONDS)
+            expect("iters in" in said, f"the guest's ibv_rc_pingpong said: {said}")
+            expect(server.wait(SECONDS).status == 0, server.output())
+    except CaseFailed as failure:
+        guest.start("cat /tmp/pingpong")
+        raise CaseFailed(f"{failure}\n{guest.finish()[1]}\n{daemon_log(world)}") from None
+
+
+def both_ways(world):
+    for server_in_guest in (True, False):
+        pingpong(world, ["-s", "4096", "-n", "200"], server_in_guest)
+    pingpong(world, ["-s", "100000", "-n", "20"], True)
+
+
+@step
+def daemon(world):
+    """Our tbtd on the guest's controller and that of host 0 find each other, and frames pass."""
+    start_daemon(world)
+    peer = our_port(world)["peer"]
+    expect(peer["name"] == "guest" and peer["runs_tbt"], f"the guest is not known for what it is: {peer}")
+    said = world.guest.run(f"{TBT} run -- ibv_devices", SECONDS)
+    expect(re.search(r"^\s+tbt0\s", said, re.M), f"the guest's ibv_devices said: {said}")
+
+
+@step
+def verbs(world):
+    """Debian's ibv_rc_pingpong, unmodified, between a process in the guest and one of host 0."""
+    world.guest.run(f"ip addr add {GUEST_IP}/24 dev eth0 && ip link set eth0 up")
+    both_ways(world)
+
+
+@step
+def daemon_killed(world):
+    """The guest's daemon is killed: its keeper starts another, without a reset, and programs run as before."""
+    kill_in_guest(world, f"{PID_FILE}.pid")
+    wait_for_path(world)
+    both_ways(world)
+
+
+@step
+def machine_killed(world):
+    """Daemon and keeper are killed: nothing of the guest's memory is left to the controller. Others follow."""
+    kill_in_guest(world, f"{PID_FILE}.keeper", f"{PID_FILE}.pid")
+    expect_released(world)
+    start_daemon(world)
+    both_ways(world)
+
+
+@step
+def daemon_ends(world):
+    """SIGTERM: the daemon lets the controller go, and tells its peer."""
+    world.guest.run(f"kill $(cut -d' ' -f1 {PID_FILE}.pid)")
+    world.guest.wait_until(f"test ! -e {PID_FILE}.keeper", 30)
+    expect_released(world)
+    wait_until(lambda: "path" not in our_port(world), run.DISCOVERY_SECONDS, "host 0 still has a path")
 
 
 def drive(options, site, kept):
