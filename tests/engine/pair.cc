@@ -30,6 +30,7 @@ std::optional<verbs::Path> End::resolve(uint8_t, const AddressVector& address, u
   verbs::Path path;
   path.slid = lid_;
   path.dlid = address.dlid;
+  path.rail = address.dlid == lid_on_rail_1 ? 1 : 0;
   return path;
 }
 

@@ -36,6 +36,7 @@ class End : private Router {
   QueuePair* qp = nullptr;
   uint32_t key = 0;
   Instant now{1000000};
+  uint16_t lid_on_rail_1 = 0;  // the peer behind the second cable, if there is one
 
  private:
   std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address,

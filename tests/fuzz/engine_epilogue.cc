@@ -100,7 +100,12 @@ void Story::prove_store_is_whole(End& end) {
   Host& host = *hosts_[1];
   if (settings_.options.go_back_n) return;
   const uint64_t before = host.endpoint.stats().rx_kept_early;
-  const uint32_t budget = std::min(settings_.options.early_packets, engine::kReorderPackets - 1);
+  const uint32_t all = settings_.options.early_packets;
+  uint32_t budget = 0;
+  while (budget < engine::kReorderPackets - 1 && budget < all &&
+         engine::PacketStore::may_take(budget, all - budget)) {
+    ++budget;
+  }
   for (uint32_t i = 1; i <= std::min(budget + 2, engine::kReorderPackets); ++i) {
     Packet packet;
     packet.headers.dlid = host.lid();

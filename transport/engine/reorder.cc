@@ -8,13 +8,13 @@
 
 namespace tbt::engine {
 
-std::unique_ptr<StoredPacket> PacketStore::take() {
+std::unique_ptr<StoredPacket> PacketStore::take(uint32_t held) {
+  if (!may_take(held, left_ + static_cast<uint32_t>(spare_.size()))) return nullptr;
   if (!spare_.empty()) {
     auto packet = std::move(spare_.back());
     spare_.pop_back();
     return packet;
   }
-  if (left_ == 0) return nullptr;
   spare_.reserve(allocated_ + 1);
   auto packet = std::make_unique<StoredPacket>();
   --left_;
@@ -38,7 +38,7 @@ bool ReorderBuffer::keep(const wire::ParsedPacket& packet, std::span<const std::
   // A place whose packet was stepped over (only a peer that numbers wrongly does that) is used
   // anew.
   const bool used = place != nullptr;
-  auto stored = used ? std::move(place) : store_.take();
+  auto stored = used ? std::move(place) : store_.take(count_);
   if (!stored) return false;
   if (!used) ++count_;
   stored->packet = packet;

@@ -28,11 +28,18 @@ class PacketStore {
  public:
   explicit PacketStore(uint32_t packets_max) : left_(packets_max) {}
 
-  // nullptr: the budget is used up.
-  std::unique_ptr<StoredPacket> take();
+  // A queue pair that holds so many may take one more while so many are free. The more are taken,
+  // the less each may hold: up to eight queue pairs may fill their windows, and however many a peer
+  // has, its greed leaves an eighth of what is free to the next one that loses a packet.
+  static constexpr bool may_take(uint32_t held, uint32_t free) noexcept {
+    return free != 0 && (held < kAlways || held < free / 8);
+  }
+  // nullptr: the budget, or what a queue pair that holds so many may have of it, is used up.
+  std::unique_ptr<StoredPacket> take(uint32_t held);
   void give_back(std::unique_ptr<StoredPacket> packet) noexcept;
 
  private:
+  static constexpr uint32_t kAlways = 4;
   uint32_t left_;           // that may still be allocated
   uint32_t allocated_ = 0;  // spare_ has room for all of them, so giving back cannot fail
   std::vector<std::unique_ptr<StoredPacket>> spare_;
