@@ -48,7 +48,7 @@ struct Options {
   // known.
   uint32_t window_packets = 256;
   uint32_t window_least = 64;      // what losses may narrow that to: some round trips' worth
-  uint32_t early_packets = 8192;   // most packets kept after gaps, all queue pairs together
+  uint32_t early_packets = 9216;   // most packets kept after gaps, all queue pairs together
   uint32_t packets_per_turn = 16;  // of one queue pair before the next one's turn
   uint32_t ack_req_every = 32;     // at least every so many packets one asks for an acknowledge
   Duration uc_request_first =

@@ -29,8 +29,9 @@ class PacketStore {
   explicit PacketStore(uint32_t packets_max) : left_(packets_max) {}
 
   // A queue pair that holds so many may take one more while so many are free. The more are taken,
-  // the less each may hold: up to eight queue pairs may fill their windows, and however many a peer
-  // has, its greed leaves an eighth of what is free to the next one that loses a packet.
+  // the less each may hold: one of few may fill its window (Options::early_packets is nine of
+  // them), and however many a peer has, its greed leaves an eighth of what is free to the next one
+  // that loses a packet.
   static constexpr bool may_take(uint32_t held, uint32_t free) noexcept {
     return free != 0 && (held < kAlways || held < free / 8);
   }
