@@ -34,7 +34,7 @@ class Guest:
     """Started by the constructor; booted when wait_for_boot() returns."""
 
     def __init__(self, fabric, host, parts, kernel, modules=MODULES, append="", qemu_options=(),
-                 files=()):
+                 files=(), nice=NICE):
         self.fabric, self.host, self.parts, self.kernel = fabric, host, parts, kernel
         self.site = fabric.site
         self.name = f"host{host}"
@@ -45,7 +45,7 @@ class Guest:
         self.console = self.stem.with_suffix(".console")
         self.trace = self.stem.with_suffix(".trace")
         self._serve()
-        self._boot(modules, append, qemu_options, files)
+        self._boot(modules, append, qemu_options, files, nice)
 
     def _serve(self):
         path = self.stem.with_suffix(".vfio")
@@ -61,13 +61,13 @@ class Guest:
                 raise CaseFailed(f"tbt fabric serve: {self.server_log.read_text()}")
             time.sleep(0.02)
 
-    def _boot(self, modules, append, qemu_options, files):
+    def _boot(self, modules, append, qemu_options, files, nice):
         image = self.stem.with_suffix(".initramfs")
         image.write_bytes(initramfs.build(self.parts, self.kernel, modules, files))
         control = self.stem.with_suffix(".control")
         device = f'{{"driver":"vfio-user-pci","socket":{{"path":"{self.stem.with_suffix(".vfio")}","type":"unix"}},' \
                  '"rombar":0}'
-        words = ["nice", "-n", NICE, *self.parts.qemu_command(), "-machine", "q35,memory-backend=memory",
+        words = ["nice", "-n", nice, *self.parts.qemu_command(), "-machine", "q35,memory-backend=memory",
                  "-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", f"{MEMORY_MIB}M",
                  "-object", f"memory-backend-memfd,id=memory,size={MEMORY_MIB}M,share=on",
                  "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{self.console}",
@@ -96,7 +96,8 @@ class Guest:
     def start(self, command):
         """Sends a command; finish() waits for it."""
         self.number += 1
-        self.control.sendall(f"{self.number} {command}\n".encode())
+        # The emulated UART of a guest that is late has lost the first bytes of a line, 16 at most: spaces are no loss.
+        self.control.sendall(f"{' ' * 32}{self.number} {command}\n".encode())
 
     def finish(self, seconds=30):
         """(exit status, output) of the command that was started last."""

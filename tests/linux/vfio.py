@@ -30,6 +30,7 @@ GUEST_PORT, GUEST_IP, GATEWAY = 18515, "10.0.2.15", "10.0.2.2"  # of QEMU's user
 PID_FILE = "/run/tbt/tbtd"  # and an ending
 # The IOMMU is there before the device, and remaps interrupts, so that VFIO needs no "unsafe".
 IOMMU = ["-device", "intel-iommu,caching-mode=on,intremap=on"]
+ATTEMPTS = 3
 BUS_MASTER = 1 << 2  # of the PCI command register
 VERBS_PROGRAMS = ("ibv_devices", "ibv_rc_pingpong")
 
@@ -199,7 +200,9 @@ def wait_for_path(world):
 
 def daemon_log(world):
     world.guest.start(f"tail -n 30 /tmp/tbtd.log; {TBT} devices --cables")
-    return world.guest.finish(SECONDS)[1]
+    hosts = world.fabric.status()[0]["hosts"]
+    counts = f"host 0: {hosts[0]['links']}, guest's controller: {hosts[HOST]['controller']}"
+    return f"{world.guest.finish(SECONDS)[1]}\n{counts}"
 
 
 def our_port(world):
@@ -224,7 +227,7 @@ def kill_in_guest(world, *files):
 
 def pingpong(world, words, server_in_guest):
     """Debian's ibv_rc_pingpong between the hosts, contents compared."""
-    guest, command = world.guest, ["ibv_rc_pingpong", "-c", *words]
+    guest, command = world.guest, ["ibv_rc_pingpong", "-c", *map(str, words)]
     ours, theirs = f"{TBT} run -- {' '.join(command)} -p {GUEST_PORT}", [*command, "-p", world.port]
     try:
         if server_in_guest:
@@ -240,14 +243,25 @@ def pingpong(world, words, server_in_guest):
             expect("iters in" in said, f"the guest's ibv_rc_pingpong said: {said}")
             expect(server.wait(SECONDS).status == 0, server.output())
     except CaseFailed as failure:
-        guest.start("cat /tmp/pingpong")
+        guest.start("cat /tmp/pingpong; killall -q ibv_rc_pingpong")
         raise CaseFailed(f"{failure}\n{guest.finish()[1]}\n{daemon_log(world)}") from None
 
 
 def both_ways(world):
-    for server_in_guest in (True, False):
-        pingpong(world, ["-s", "4096", "-n", "200"], server_in_guest)
-    pingpong(world, ["-s", "100000", "-n", "20"], True)
+    for size, count, server_in_guest in ((4096, 200, True), (4096, 200, False), (100000, 20, True)):
+        patiently(world, ["-s", size, "-n", count], server_in_guest)
+
+
+def patiently(world, words, server_in_guest):
+    """The program gives up when it hears nothing for half a second, for which a busy machine may let an emulated
+    processor wait: that, and nothing else, is tried again."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return pingpong(world, words, server_in_guest)
+        except CaseFailed as failure:
+            if left == 0 or "transport retry counter exceeded" not in str(failure):
+                raise
+            world.site.say("the program has given up, as on a machine with too much work: once more")
 
 
 @step
@@ -263,7 +277,7 @@ def daemon(world):
 @step
 def verbs(world):
     """Debian's ibv_rc_pingpong, unmodified, between a process in the guest and one of host 0."""
-    world.guest.run(f"ip addr add {GUEST_IP}/24 dev eth0 && ip link set eth0 up")
+    world.guest.run(f"ip addr replace {GUEST_IP}/24 dev eth0 && ip link set eth0 up")
     both_ways(world)
 
 
@@ -303,7 +317,8 @@ def drive(options, site, kept):
     with Fabric(site, options=["--guest", HOST]) as fabric, contextlib.ExitStack() as cleanup:
         if kept:
             cleanup.callback(run.keep, site, kept)
-        guest = Guest(fabric, HOST, parts, kernel, MODULES, "intel_iommu=on", [*IOMMU, *network], guest_files(site))
+        guest = Guest(fabric, HOST, parts, kernel, MODULES, "intel_iommu=on", [*IOMMU, *network], guest_files(site),
+                      nice="0")
         cleanup.callback(guest.close)
         run.tell_story(World(fabric, guest, port), options.steps or STEPS, STEPS)
 
