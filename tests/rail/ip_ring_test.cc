@@ -2,18 +2,14 @@
 // that stand in the routers.
 #include "rail/nhi/ip_ring.h"
 
-#include "rail/emulated/router_silicon.h"
-#include "rail/nhi/control_ring.h"
-#include "wire/tb/control_packet.h"
+#include "path_entries.h"
 #include "world.h"
 
 namespace tbt::rail::test {
 namespace {
 
 using namespace nhi;
-using namespace wire::tb;
 
-constexpr uint8_t kLane = 1, kNhi = 3;  // adapters of a router with one port
 constexpr uint16_t kHopId = 9;
 
 WorldConfig without_paths() {
@@ -38,21 +34,10 @@ class IpRingTest : public ::testing::Test {
     return std::make_unique<OwnedRing>(*world_.memories[host], *world_.devices[host],
                                        ip_ring_shape(*world_.memories[host], hop, 0));
   }
-  void write_entry(uint32_t host, uint8_t adapter, uint32_t hop, uint32_t low) {
-    WriteRequest request;
-    request.address = {static_cast<uint16_t>(2 * hop), 2, adapter, ConfigSpace::kPath, 0};
-    for (const uint32_t word : {low, 1u}) request.data.push(word);
-    ControlFrame frame;
-    encode_control_packet(request, frame);
-    ASSERT_TRUE(control_[host]->send(static_cast<uint8_t>(frame.pdf), frame.span()));
-    ControlPacketView reply;
-    ASSERT_TRUE(control_[host]->peek(reply));
-    control_[host]->consume();
-  }
   // From host 0 to host 1.
   void open_path() {
-    write_entry(1, kLane, kHopId, 2u | uint32_t{kNhi} << 11 | 14u << 17 | 1u << 31);
-    write_entry(0, kNhi, 2, uint32_t{kHopId} | uint32_t{kLane} << 11 | 1u << 31);
+    write_entry(*control_[1], kLaneAdapter, kHopId, to_nhi(2));
+    write_entry(*control_[0], kNhiAdapter, 2, to_lane(kHopId));
   }
   static std::vector<std::byte> frame_of(uint32_t number, size_t length) {
     std::vector<std::byte> frame(length, static_cast<std::byte>(number));
@@ -146,8 +131,8 @@ TEST_F(IpRingTest, ItsInterruptIsTheDaemons) {
 TEST_F(IpRingTest, TheRailBesideItIsNotTouched) {
   auto a = world_.open(0, 1);
   auto b = world_.open(1, 1);
-  write_entry(1, kLane, 8, 1u | uint32_t{kNhi} << 11 | 14u << 17 | 1u << 31);
-  write_entry(0, kNhi, 1, 8u | uint32_t{kLane} << 11 | 1u << 31);
+  write_entry(*control_[1], kLaneAdapter, 8, to_nhi(1));
+  write_entry(*control_[0], kNhiAdapter, 1, to_lane(8));
   for (auto& ring : rings_) ASSERT_TRUE(ring->start());
   open_path();
   for (uint32_t i = 0; i < 50; ++i) {

@@ -62,7 +62,7 @@ bool Controller::turn(Instant now) {
     std::visit([this](const auto& e) { on(e); }, event);
   }
   send(now);  // what was answered to an event
-  return ip_.turn() || any;
+  return ip_.turn(now) || any;
 }
 
 bool Controller::arm() {

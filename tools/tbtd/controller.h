@@ -3,6 +3,7 @@
 // speak to peers that run thunderbolt-net only.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <string>
 
@@ -34,7 +35,9 @@ class Controller {
   bool turn(Instant now);
   // The host's interrupt fires for the next packet; false: one is there.
   bool arm();
-  [[nodiscard]] Instant poll_timeout() const { return manager_.poll_timeout(); }
+  [[nodiscard]] Instant poll_timeout() const {
+    return std::min(manager_.poll_timeout(), ip_.poll_timeout());
+  }
 
   [[nodiscard]] fabric::RouterStatus status() const { return manager_.status(); }
   // Not empty: the controller cannot be driven, for good.

@@ -11,6 +11,7 @@ namespace {
 using namespace rail::nhi;
 
 constexpr int kFramesPerTurn = 64;  // of a port; then the others have their turn
+constexpr Duration kWatchdog = Duration::from_ms(250);
 
 }  // namespace
 
@@ -62,9 +63,11 @@ void IpService::stop() noexcept {
   }
 }
 
-bool IpService::turn() {
+bool IpService::turn(Instant now) {
   bool any = false;
+  look_ = Instant::never();
   for (Port& port : ports_) {
+    if (port.up) look_ = now + kWatchdog;
     OwnedFrame frame;
     for (int i = 0; i < kFramesPerTurn && port.ring->peek(frame); ++i) {
       any = true;

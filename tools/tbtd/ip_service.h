@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/time.h"
 #include "fabric/router_status.h"
 #include "ip/frame.h"
 #include "ip/responder.h"
@@ -42,9 +43,11 @@ class IpService {
   void stop() noexcept;
 
   // Answers what has arrived, within a budget; true if there was anything.
-  bool turn();
+  bool turn(Instant now);
   // The host's interrupt fires when something arrives. False: something is there already.
   bool arm();
+  // When to look although no interrupt came: completions are seen that have none.
+  [[nodiscard]] Instant poll_timeout() const noexcept { return look_; }
 
  private:
   struct Port {
@@ -60,6 +63,7 @@ class IpService {
 
   const uint32_t host_;
   const uint32_t first_ring_;
+  Instant look_ = Instant::never();
   std::vector<Port> ports_;
 };
 
