@@ -66,7 +66,7 @@ Result<std::vector<DeviceInfo>> list_transport_devices() noexcept {
   Result<std::vector<DeviceInfo>> list = transport->list_devices();
   const int code = list.error().code();
   if (code == ENOENT || code == ECONNREFUSED) return nothing;
-  return list;  // moved: a copy could fail
+  return list;  // moved: a copy would want memory
 }
 
 ibv_device** real_device_list(int* count) noexcept {

@@ -119,6 +119,9 @@ int64_t live_blocks() { return live; }
 
 using namespace tbt::failing_memory;
 
+// LeakSanitizer knows what the dynamic loader keeps for ever by who calls malloc; here it is we.
+EXPORT const char* __lsan_default_suppressions() { return "leak:_dl_map_object_deps\n"; }
+
 EXPORT void* malloc(size_t bytes) {
   if (next_malloc.get() == nullptr) return take_early(bytes);
   return shall_fail() ? no_memory<void*>(nullptr) : counted(next_malloc.get()(bytes));
@@ -136,8 +139,10 @@ EXPORT void* realloc(void* block, size_t bytes) {
 
 EXPORT void free(void* block) {
   if (block == nullptr || is_early(block)) return;
+  const auto next = next_free.get();
+  if (next == nullptr) return;  // the search itself frees a text of its own
   --live;
-  next_free.get()(block);
+  next(block);
 }
 
 EXPORT int posix_memalign(void** block, size_t alignment, size_t bytes) {

@@ -335,6 +335,7 @@ TEST_F(NoMemoryTest, TheDataPathAllocatesNothing) {
   ibv_qp* a = make_qp({.cq = armed});
   ibv_qp* b = make_qp({.cq = armed});
   connect(a, b);
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));  // the progress thread has begun
   failing_memory::arm(1, Whose::kEveryThread);
   uint32_t came = 0;
   for (uint64_t i = 0; i < 1000; ++i) {
