@@ -31,7 +31,7 @@ def limits(site):
             expect(done.status == 0 or done.out.strip(), f"no word of why, with {files} descriptors\n{done.text()}")
             outcomes.append(done.status == 0)
         least = 4 + 2 * outcomes.index(True)
-        expect(all(outcomes[outcomes.index(True):]), f"it works with {least} descriptors, not with more: {outcomes}")
+        expect(all(outcomes[outcomes.index(True):]), f"works with {least} descriptors, not with more: {outcomes}")
         pingpong_pair(fabric, lambda command: in_shell("ulimit -l 0; ", command))
         shm = "/dev/shm full"
         if shutil.which("unshare") and os.geteuid() == 0:

@@ -1,7 +1,7 @@
 // UC in both modes, and UD.
 #include <set>
 
-#include "harness.h"
+#include "pair.h"
 
 namespace tbt::engine {
 namespace {
@@ -292,6 +292,52 @@ TEST_F(UdTest, WrongKeysMissingAndShortReceivesAreDroppedAndCounted) {
   EXPECT_EQ(h.endpoint->stats().rx_ud_too_long, 1u);
   h.receive(datagram(), bytes(7));
   EXPECT_EQ(h.expect_completion().wr_id, 1u);
+}
+
+TEST_F(UdTest, AReceiveWhoseKeyHasGoneEndsTheQueuePair) {
+  h.post_recv(1, 0, 128);
+  ASSERT_TRUE(h.endpoint->regions().erase(h.key));
+  h.receive(datagram(), bytes(8));
+  EXPECT_EQ(h.expect_completion(WcStatus::kLocProt).vendor_err, uint32_t{kVendorLocalKey});
+  EXPECT_EQ(h.qp->state, QpState::kErr);
+}
+
+TEST(UcReceive, OneWhoseKeyHasGoneFailsAndTheQueuePairWithIt) {
+  Pair pair({.type = QpType::kUc});
+  ASSERT_TRUE(pair.b.post_recv(1, 0, 64).ok());
+  ASSERT_TRUE(pair.b.endpoint.regions().erase(pair.b.key));
+  pair.post(WrOpcode::kSend, 2, 0, 64);
+  pair.carry();
+  const Wc wc = pair.b.completion();
+  EXPECT_EQ(wc.status, WcStatus::kLocProt);
+  EXPECT_EQ(wc.vendor_err, uint32_t{kVendorLocalKey});
+  EXPECT_EQ(pair.b.qp->state, QpState::kErr);
+  EXPECT_EQ(pair.a.completion().status, WcStatus::kSuccess) << "the sender of UC hears nothing";
+}
+
+TEST(Uc, AWriteOfSeveralPacketsLandsWhole) {
+  Pair pair({.type = QpType::kUc});
+  for (size_t i = 0; i < 700; ++i) pair.a.memory[i] = static_cast<std::byte>(i * 7 + 1);
+  pair.post(WrOpcode::kRdmaWrite, 1, 0, 700, 1000);
+  pair.carry();
+  EXPECT_EQ(pair.a.completion().status, WcStatus::kSuccess);
+  EXPECT_EQ(std::memcmp(pair.b.memory.data() + 1000, pair.a.memory.data(), 700), 0);
+  EXPECT_EQ(pair.b.memory[999], std::byte{0});
+  EXPECT_EQ(pair.b.memory[1700], std::byte{0});
+}
+
+// What has landed stays; the rest, and the completion of the immediate, do not come.
+TEST(Uc, AWriteWhoseKeyGoesAwayMidwayIsDropped) {
+  Pair pair({.type = QpType::kUc});
+  std::fill_n(pair.a.memory.begin(), 700, std::byte{5});
+  pair.post(WrOpcode::kRdmaWrite, 1, 0, 700, 1000);
+  EXPECT_EQ(pair.carry(1), 1u);
+  ASSERT_TRUE(pair.b.endpoint.regions().erase(pair.b.key));
+  pair.carry();
+  EXPECT_EQ(pair.b.memory[1000 + 255], std::byte{5});
+  EXPECT_EQ(pair.b.memory[1000 + 256], std::byte{0});
+  EXPECT_EQ(pair.b.endpoint.stats().rx_uc_dropped, 1u);
+  EXPECT_EQ(pair.b.qp->state, QpState::kRts);
 }
 
 }  // namespace
