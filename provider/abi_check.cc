@@ -12,7 +12,8 @@ constexpr bool same(A a, B b) {
 }
 
 static_assert(same(QpType::kRc, IBV_QPT_RC) && same(QpType::kUc, IBV_QPT_UC) &&
-              same(QpType::kUd, IBV_QPT_UD));
+              same(QpType::kUd, IBV_QPT_UD) && same(QpType::kXrcSend, IBV_QPT_XRC_SEND) &&
+              same(QpType::kXrcRecv, IBV_QPT_XRC_RECV));
 
 static_assert(same(QpState::kReset, IBV_QPS_RESET) && same(QpState::kInit, IBV_QPS_INIT) &&
               same(QpState::kRtr, IBV_QPS_RTR) && same(QpState::kRts, IBV_QPS_RTS) &&

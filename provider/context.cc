@@ -74,6 +74,8 @@ void set_operations(ibv_context* context) noexcept {
   view->create_qp_ex = create_qp_ex;
   view->create_srq_ex = create_srq_ex;
   view->get_srq_num = get_srq_num;
+  view->open_xrcd = open_xrcd;
+  view->close_xrcd = close_xrcd;
   view->alloc_dm = alloc_dm;
   view->free_dm = free_dm;
   view->reg_dm_mr = reg_dm_mr;
@@ -157,6 +159,7 @@ TBT_VERB ibv_context* ibv_open_device(ibv_device* device) {
 TBT_VERB int ibv_close_device(ibv_context* context) {
   if (!is_ours(context)) TBT_FORWARD(ibv_close_device, EOPNOTSUPP, context);
   std::unique_ptr<ContextState> state(&state_of(context));
+  forget_xrcds(context);
   state->impl->close();
   destroy_allocation(*state);
   return 0;

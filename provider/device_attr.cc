@@ -54,7 +54,7 @@ void fill_device(tbt::Context& context, ibv_device_attr& out) noexcept {
   out.device_cap_flags = IBV_DEVICE_CURR_QP_STATE_MOD | IBV_DEVICE_RC_RNR_NAK_GEN |
                          IBV_DEVICE_SYS_IMAGE_GUID | IBV_DEVICE_PORT_ACTIVE_EVENT |
                          IBV_DEVICE_MEM_WINDOW | IBV_DEVICE_MEM_WINDOW_TYPE_2B |
-                         IBV_DEVICE_MEM_MGT_EXTENSIONS;
+                         IBV_DEVICE_MEM_MGT_EXTENSIONS | IBV_DEVICE_XRC;
   out.atomic_cap = IBV_ATOMIC_HCA;
   out.max_pkeys = 1;
   out.local_ca_ack_delay = 15;

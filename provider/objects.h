@@ -268,6 +268,10 @@ ibv_cq_ex* create_cq_ex(ibv_context* context, ibv_cq_init_attr_ex* attr) noexcep
 ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept;     // qp.cc
 ibv_srq* create_srq_ex(ibv_context* context, ibv_srq_init_attr_ex* attr) noexcept;  // srq.cc
 int get_srq_num(ibv_srq* srq, uint32_t* number) noexcept;                           // srq.cc
+ibv_xrcd* open_xrcd(ibv_context* context, ibv_xrcd_init_attr* attr) noexcept;       // xrcd.cc
+int close_xrcd(ibv_xrcd* xrcd) noexcept;                                            // xrcd.cc
+void forget_xrcds(ibv_context* context) noexcept;                                   // xrcd.cc
+tbt::Xrcd* impl_of(ibv_xrcd* xrcd) noexcept;                                        // xrcd.cc
 ibv_td* alloc_td(ibv_context* context, ibv_td_init_attr* attr) noexcept;            // domain.cc
 int dealloc_td(ibv_td* td) noexcept;                                                // domain.cc
 ibv_pd* alloc_parent_domain(ibv_context* context, ibv_parent_domain_init_attr* attr) noexcept;

@@ -91,12 +91,13 @@ bool has_valid_states(const ibv_qp_attr& attr, int mask) noexcept {
 }
 
 bool is_supported(ibv_qp_type type) noexcept {
-  return type == IBV_QPT_RC || type == IBV_QPT_UC || type == IBV_QPT_UD;
+  return type == IBV_QPT_RC || type == IBV_QPT_UC || type == IBV_QPT_UD || type == IBV_QPT_XRC_SEND;
 }
 
-void fill(Qp& qp, ibv_pd* pd, const ibv_qp_init_attr& attr) noexcept {
+// `pd` is nullptr for an XRC target.
+void fill(Qp& qp, ibv_context* context, ibv_pd* pd, const ibv_qp_init_attr& attr) noexcept {
   ibv_qp& base = qp.qp_base;
-  base.context = pd->context;
+  base.context = context;
   base.qp_context = attr.qp_context;
   base.pd = pd;
   base.send_cq = attr.send_cq;
@@ -113,25 +114,46 @@ void fill(Qp& qp, ibv_pd* pd, const ibv_qp_init_attr& attr) noexcept {
 // nullptr with errno. On success `attr` holds the granted capacities.
 Qp* make_qp(ibv_pd* pd, ibv_qp_init_attr& attr) noexcept {
   if (!is_supported(attr.qp_type)) return fail(EOPNOTSUPP);
-  if (attr.send_cq == nullptr || attr.recv_cq == nullptr) return fail(EINVAL);
+  const bool receives = attr.qp_type != IBV_QPT_XRC_SEND;
+  if (attr.send_cq == nullptr || (receives && attr.recv_cq == nullptr)) return fail(EINVAL);
   auto qp = std::unique_ptr<Qp>(new (std::nothrow) Qp);
   if (!qp) return fail(ENOMEM);
-  Result<tbt::Qp*> made =
-      ours(pd).impl->create_qp({.type = static_cast<QpType>(attr.qp_type),
-                                .send_cq = ours(attr.send_cq).impl,
-                                .recv_cq = ours(attr.recv_cq).impl,
-                                .srq = attr.srq != nullptr ? ours(attr.srq).impl : nullptr,
-                                .cap = to_caps(attr.cap),
-                                .sq_sig_all = attr.sq_sig_all != 0,
-                                .user = qp.get()});
+  Result<tbt::Qp*> made = ours(pd).impl->create_qp(
+      {.type = static_cast<QpType>(attr.qp_type),
+       .send_cq = ours(attr.send_cq).impl,
+       .recv_cq = receives ? ours(attr.recv_cq).impl : nullptr,
+       .srq = receives && attr.srq != nullptr ? ours(attr.srq).impl : nullptr,
+       .cap = to_caps(attr.cap),
+       .sq_sig_all = attr.sq_sig_all != 0,
+       .user = qp.get()});
   if (!made) return fail(made.error());
   qp->impl = *made;
-  fill(*qp, pd, attr);
+  fill(*qp, pd->context, pd, attr);
   add_user(pd);
   QpAttr granted;
   qp->impl->query(granted);
   attr.cap = from_caps(granted.cap);
   return qp.release();
+}
+
+// An XRC target. nullptr with errno.
+ibv_qp* make_target(ibv_context* context, ibv_qp_init_attr_ex& attr) noexcept {
+  constexpr uint32_t kMay = IBV_QP_INIT_ATTR_XRCD | IBV_QP_INIT_ATTR_PD;  // the PD is not looked at
+  if ((attr.comp_mask & ~kMay) != 0) return fail(EOPNOTSUPP);
+  if ((attr.comp_mask & IBV_QP_INIT_ATTR_XRCD) == 0 || attr.xrcd->context != context)
+    return fail(EINVAL);
+  auto qp = std::unique_ptr<Qp>(new (std::nothrow) Qp);
+  if (!qp) return fail(ENOMEM);
+  Result<tbt::Qp*> made =
+      impl_of(attr.xrcd)->create_qp({.type = QpType::kXrcRecv, .user = qp.get()});
+  if (!made) return fail(made.error());
+  qp->impl = *made;
+  attr.send_cq = attr.recv_cq = nullptr;
+  attr.srq = nullptr;
+  attr.cap = {};
+  // The extended struct begins as the plain one.
+  fill(*qp, context, nullptr, *reinterpret_cast<ibv_qp_init_attr*>(&attr));
+  return &qp.release()->qp_base;
 }
 
 // Whether the transport knows the operation. TSO it does not; a FLUSH has no form here.
@@ -180,6 +202,7 @@ void translate(const ibv_send_wr& in, ibv_qp_type type, SendWr& out) noexcept {
     out.remote_qkey = in.wr.ud.remote_qkey;
   } else {
     translate_remote(in, out);
+    if (type == IBV_QPT_XRC_SEND) out.remote_qpn = in.qp_type.xrc.remote_srqn;
   }
 }
 
@@ -223,6 +246,7 @@ int post_recv(ibv_qp* ibv_qp, ibv_recv_wr* wr, ibv_recv_wr** bad) noexcept {
 ibv_qp* create_qp_ex(ibv_context* context, ibv_qp_init_attr_ex* attr) noexcept {
   constexpr uint32_t kSupported =
       IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS | IBV_QP_INIT_ATTR_CREATE_FLAGS;
+  if (attr->qp_type == IBV_QPT_XRC_RECV) return make_target(context, *attr);
   const bool extended = (attr->comp_mask & IBV_QP_INIT_ATTR_SEND_OPS_FLAGS) != 0;
   const bool has_create_flags =
       (attr->comp_mask & IBV_QP_INIT_ATTR_CREATE_FLAGS) != 0 && attr->create_flags != 0;
@@ -302,7 +326,7 @@ TBT_VERB int ibv_destroy_qp(ibv_qp* ibv_qp) {
   if (const tbt::Status status = qp.impl->destroy(); !status) return status.code();
   state_of(ibv_qp->context).async.purge(&qp);
   wait_for_acks(ibv_qp->mutex, ibv_qp->cond, ibv_qp->events_completed, qp.async_reads);
-  remove_user(ibv_qp->pd);
+  if (ibv_qp->pd != nullptr) remove_user(ibv_qp->pd);
   delete &qp;
   return 0;
 }

@@ -158,6 +158,10 @@ void wr_set_ud_addr(ibv_qp_ex* qp, ibv_ah* ah, uint32_t remote_qpn, uint32_t rem
   }
 }
 
+void wr_set_xrc_srqn(ibv_qp_ex* qp, uint32_t remote_srqn) {
+  if (SendWr* wr = last(builder_of(qp))) wr->remote_qpn = remote_srqn;
+}
+
 void wr_set_sge_list(ibv_qp_ex* qp, size_t count, const ibv_sge* list) {
   SendBuilder& builder = builder_of(qp);
   SendWr* wr = last(builder);
@@ -241,6 +245,7 @@ void set_functions(Qp& qp) noexcept {
   qp.wr_send_inv = wr_send_inv;
   qp.wr_bind_mw = wr_bind_mw;
   qp.wr_set_ud_addr = wr_set_ud_addr;
+  qp.wr_set_xrc_srqn = wr_set_xrc_srqn;
   qp.wr_set_sge = wr_set_sge;
   qp.wr_set_sge_list = wr_set_sge_list;
   qp.wr_set_inline_data = wr_set_inline_data;
@@ -276,6 +281,10 @@ uint64_t supported_send_ops(QpType type) noexcept {
       return kSends | kWrites | kWindows;
     case QpType::kUd:
       return kSends;
+    case QpType::kXrcSend:
+      return kSends | kWrites | kReads | kWindows;
+    case QpType::kXrcRecv:
+      break;
   }
   return 0;
 }

@@ -6,7 +6,7 @@ import subprocess
 
 from harness import Fabric, expect, free_port
 from perftest import ALL, SHORT, run_list, run_perftest
-from pingpong import full_matrix, run_all, run_pingpong, small_matrix
+from pingpong import full_matrix, run_all, run_pingpong, run_xsrq, small_matrix
 from registry import group
 
 
@@ -139,6 +139,20 @@ def cable_device(site):
             for options in ([], ["-g", "0"], ["-g", "1", "-c"]):
                 run_pingpong(fabric, kind, ["-d", "tbt0c0", *options], 2048)
         run_perftest(fabric, "ib_write_bw", ["-d", "tbt0c0"])
+
+
+@group()
+def xrc(site):
+    """ibv_xsrq_pingpong between hosts, with clients on two of them at once, and perftest over XRC."""
+    with Fabric(site, hosts=3, options=["--topology", "mesh"]) as fabric:
+        for options in ([], ["-e"], ["-g", "1"], ["-s", "65536"], ["-m", "256", "-s", "5000"]):
+            run_xsrq(fabric, options)
+        run_xsrq(fabric, [], clients=(0, 2))
+        run_xsrq(fabric, ["-e"], clients=(0, 2))
+        for program, options in (("ib_send_bw", []), ("ib_send_lat", ["-e"]), ("ib_write_bw", []), ("ib_read_bw", []),
+                                 ("ib_send_bw", ["-q", "4"])):
+            run_perftest(fabric, program, ["-c", "XRC", *options])
+        site.say("7 runs of ibv_xsrq_pingpong and 5 perftest pairs")
 
 
 @group()

@@ -31,6 +31,19 @@ def run_pingpong(fabric, kind, options=(), size=4096, rounds=ROUNDS, server_host
     return done
 
 
+def run_xsrq(fabric, options, clients=(0,), server_host=1, rounds=ROUNDS):
+    """A server with one SRQ for its clients, each on a host of its own."""
+    port = free_port()
+    command = ["ibv_xsrq_pingpong", "-p", port, "-n", rounds, *options]
+    server, client = fabric.start_pair([*command, "-c", len(clients)], [*command, "127.0.0.1"], port,
+                                       server_host=server_host, client_host=clients[0])
+    ends = [client, *(fabric.start(host, [*command, "127.0.0.1"]) for host in clients[1:]), server]
+    for end in ends:
+        done = end.wait(60)
+        expect(done.status == 0, f"ibv_xsrq_pingpong failed\n{done.text()}")
+        expect(re.search(r"^\s*success\s*$", done.out, re.M), f"not all round trips\n{done.text()}")
+
+
 def small_matrix(kind):
     """Each option once, sizes once, a few together."""
     for size in sizes_for(kind).values():

@@ -25,9 +25,19 @@ Harness::Harness(const Setup& setup) {
                        kAccessRemoteAtomic | kAccessFlushGlobal;
   key = endpoint->register_memory({0, all, &pd, address(0), memory.size(), memory.data()})->key;
   if (setup.with_srq) srq = std::make_unique<verbs::SharedReceiveQueue>(&pd, 16, 4, nullptr);
-  QpConfig config{kLocalQpn, 0, setup.type, setup.caps, false, &pd, &cq, &cq, srq.get(), nullptr};
+  QpConfig config{kLocalQpn, 0,   setup.type, setup.caps, false,  &pd,
+                  &cq,       &cq, srq.get(),  nullptr,    nullptr};
+  const bool tgt = setup.type == QpType::kXrcRecv;
+  if (tgt) {
+    srq = std::make_unique<verbs::SharedReceiveQueue>(&pd, 16, 4, nullptr);
+    srq->number = kSrqNumber;
+    srq->xrcd = config.xrcd = &xrcd;
+    srq->cq = &cq;
+    endpoint->add_xrc_srq(*srq);
+  }
   qp = *endpoint->create_qp(config);
   const bool rc = setup.type == QpType::kRc;
+  const bool ini = setup.type == QpType::kXrcSend;
   const bool ud = setup.type == QpType::kUd;
   QpAttr attr;
   auto to = [&](QpState state, uint32_t mask) {
@@ -48,14 +58,16 @@ Harness::Harness(const Setup& setup) {
   attr.min_rnr_timer = 12;
   to(QpState::kRtr, ud ? 0
                        : kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn |
-                             (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0));
+                             (rc || tgt ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0));
   attr.sq_psn = setup.sq_psn;
   attr.timeout = setup.timeout;
   attr.retry_cnt = setup.retry_cnt;
   attr.rnr_retry = setup.rnr_retry;
   attr.max_rd_atomic = setup.rd_atomic;
-  to(QpState::kRts,
-     kQpSqPsn | (rc ? kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic : 0));
+  uint32_t mask = kQpSqPsn;
+  if (rc || ini || tgt) mask |= kQpTimeout;
+  if (rc || ini) mask |= kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
+  to(QpState::kRts, mask);
 }
 
 void Harness::post_recv(uint64_t wr_id, uint32_t offset, uint32_t length) {
@@ -88,7 +100,8 @@ wire::PacketHeaders Harness::from_peer(wire::Opcode opcode, uint32_t psn) const 
   wire::PacketHeaders headers;
   headers.dlid = kLocalLid;
   headers.slid = kPeerLid;
-  headers.opcode = static_cast<uint8_t>(opcode);
+  headers.opcode = static_cast<uint8_t>(of_service(opcode));
+  headers.srq_number = kSrqNumber;
   headers.dest_qp = kLocalQpn;
   headers.psn = psn & wire::kPsnMask;
   headers.ack_req = true;
@@ -126,7 +139,7 @@ Sent Harness::expect_packet(wire::Opcode opcode) {
     return sent;
   }
   EXPECT_STREQ(wire::opcode_info(packet.headers.opcode).name,
-               wire::opcode_info(static_cast<uint8_t>(opcode)).name);
+               wire::opcode_info(static_cast<uint8_t>(of_service(opcode))).name);
   EXPECT_EQ(packet.headers.dlid, kPeerLid);
   EXPECT_EQ(packet.headers.slid, kLocalLid);
   sent.headers = packet.headers;

@@ -26,6 +26,7 @@ inline constexpr uint32_t kPeerQpn = 0x80020;
 inline constexpr uint32_t kSqPsn = 100;
 inline constexpr uint32_t kRqPsn = 500;
 inline constexpr uint32_t kMtu = 256;
+inline constexpr uint32_t kSrqNumber = 7;  // of the harness's SRQ, if it is of XRC
 
 struct Sent {
   wire::PacketHeaders headers;
@@ -58,7 +59,8 @@ class Harness : private Router {
             uint32_t flags = kSendSignaled);
   Status try_post(const SendWr& wr, const AddressHandle* ah = nullptr);
 
-  // A packet from the peer with the right addresses.
+  // A packet from the peer with the right addresses; opcodes are those of RC here and below, and
+  // are numbered as the service does.
   wire::PacketHeaders from_peer(wire::Opcode opcode, uint32_t psn) const;
   void receive(const wire::PacketHeaders& headers, std::vector<std::byte> payload = {});
   void receive_ack(uint32_t psn, uint8_t syndrome = 0x1f, uint32_t msn = 0);
@@ -79,6 +81,7 @@ class Harness : private Router {
 
   verbs::ProtectionDomain pd, other_pd;
   verbs::CompletionQueue cq{64, nullptr};
+  verbs::XrcDomain xrcd;
   std::unique_ptr<verbs::SharedReceiveQueue> srq;
   std::unique_ptr<Endpoint> endpoint;
   QueuePair* qp = nullptr;
@@ -88,6 +91,10 @@ class Harness : private Router {
   bool route_lasts = false;
 
  private:
+  [[nodiscard]] wire::Opcode of_service(wire::Opcode opcode) const {
+    const bool ours = wire::opcode_has(static_cast<uint8_t>(opcode), wire::kOpControl);
+    return qp->opcode_base == wire::kXrcBase && !ours ? wire::xrc(opcode) : opcode;
+  }
   bool lasts(const verbs::Path&) const override { return route_lasts; }
   std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address,
                                      uint32_t) const override;

@@ -38,7 +38,22 @@ TEST_F(QpTest, KindsThatWeLackAreNotSupported) {
   errno = 0;
   EXPECT_EQ(make_qp(IBV_QPT_RAW_PACKET), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
-  EXPECT_EQ(make_qp(IBV_QPT_XRC_SEND), nullptr);
+  EXPECT_EQ(make_qp(IBV_QPT_XRC_RECV), nullptr) << "a target is made of a domain, not of a PD";
+}
+
+TEST_F(QpTest, InitiatorsNameTheSrqOfTheirPeer) {
+  ibv_qp* made = make_qp(IBV_QPT_XRC_SEND);
+  ASSERT_NE(made, nullptr);
+  EXPECT_EQ(control().qps.back().type, QpType::kXrcSend);
+  ibv_send_wr wr{};
+  wr.opcode = IBV_WR_RDMA_WRITE;
+  wr.wr.rdma = {.remote_addr = 0x9000, .rkey = 5};
+  wr.qp_type.xrc.remote_srqn = 0x55;
+  ibv_send_wr* bad = nullptr;
+  ASSERT_EQ(ibv_post_send(made, &wr, &bad), 0);
+  EXPECT_EQ(control().sends.back().wr.remote_qpn, 0x55u);
+  EXPECT_EQ(control().sends.back().wr.remote_addr, 0x9000u);
+  EXPECT_EQ(ibv_destroy_qp(made), 0);
 }
 
 TEST_F(QpTest, ModifyPassesAttributesAndMask) {
@@ -393,6 +408,9 @@ TEST_F(QpTest, SharedReceiveQueuesHaveSizesALimitAndANumber) {
   xrc.srq_type = IBV_SRQT_XRC;
   xrc.pd = pd;
   errno = 0;
+  EXPECT_EQ(ibv_create_srq_ex(context, &xrc), nullptr);
+  EXPECT_EQ(errno, EINVAL) << "without a domain and a completion queue";
+  xrc.srq_type = IBV_SRQT_TM;
   EXPECT_EQ(ibv_create_srq_ex(context, &xrc), nullptr);
   EXPECT_EQ(errno, EOPNOTSUPP);
 }

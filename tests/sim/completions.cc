@@ -43,7 +43,9 @@ WcOpcode opcode_due(WrOpcode opcode) noexcept {
 }  // namespace
 
 void Traffic::check(Side& side, const Wc& wc) {
-  if (wc.qp_num != side.qp->number) return fail(side, Checker::kFields, "QPN of a completion");
+  const bool receive = std::ranges::find(side.sent, wc.wr_id, &Sent::wr_id) == side.sent.end();
+  if (wc.qp_num != (receive ? side.target : side.qp)->number)
+    return fail(side, Checker::kFields, "QPN of a completion");
   if (wc.status != WcStatus::kSuccess) return check_failed(side, wc);
   if (wc.vendor_err != kVendorNone) return fail(side, Checker::kFields, "cause of a success");
   if (static_cast<uint8_t>(wc.opcode) >= 128) return check_receive(side, wc);
@@ -94,7 +96,7 @@ void Traffic::check_answer(Side& side, const Sent& sent, const Wc& wc) {
 // An RC request that is done has done its work: its message is polled, or waits in the queue, and
 // its bytes are where they belong. `sent` has left side.sent.
 void Traffic::note_done(Side& side, const Sent& sent) {
-  if (options_.type != QpType::kRc) return;
+  if (!reliable()) return;
   note_window_work(side, sent);
   Side& peer = peer_of(side);
   if (is_write(sent.opcode)) check_written(side, peer, sent);
@@ -126,7 +128,7 @@ void Traffic::check_receive(Side& side, const Wc& wc) {
   const Receive receive = side.receives.front();
   side.receives.pop_front();
   if (side.ended) return fail(side, Checker::kStatus, "success after an error");
-  if (options_.type != QpType::kRc) {
+  if (!reliable()) {
     // Messages may be lost, but what comes is whole and in order.
     const uint64_t id = base::load<uint64_t>(side.receive_slots[receive.slot]);
     while (!side.expected.empty() && side.expected.front().id != id) {
@@ -168,7 +170,7 @@ bool Traffic::send_may_fail(const Side& side, const Side& peer, const Wc& wc) co
   switch (wc.status) {
     case WcStatus::kRetryExc:  // also of a peer that failed for its own reason; its NAK was lost
       if (wc.vendor_err == kVendorPeerProcess || wc.vendor_err == kVendorLinkDown) return side.told;
-      return (options_.may_fail || peer.dead || peer.qp->state == QpState::kErr) &&
+      return (options_.may_fail || peer.dead || in_error(peer)) &&
              (wc.vendor_err == kVendorRetryTimeout || wc.vendor_err == kVendorPsnRetry);
     case WcStatus::kRnrRetryExc:
       return options_.rnr_retry < 7 && wc.vendor_err == kVendorRnr;

@@ -78,7 +78,8 @@ void World::renew(uint32_t host, uint32_t other) {
     TrafficOptions options = traffic_[i]->succession(rng_);
     std::array<Node*, 2> ends{nodes_[host].get(), nodes_[other].get()};
     if (!traffic_[i]->died_first()) std::swap(ends[0], ends[1]);
-    options.numbers[traffic_[i]->died_first() ? 1 : 0] = next_number_++;
+    options.numbers[traffic_[i]->died_first() ? 1 : 0] = next_number_;
+    next_number_ += 2;
     traffic_.push_back(std::make_unique<Traffic>(
         ends, options, Rng(rng_.next()), static_cast<uint32_t>(traffic_.size()), saboteur_));
   }
@@ -102,7 +103,7 @@ void Traffic::tell(Instant now, const Node& survivor) {
   for (Side& side : sides_) {
     if (side.node != &survivor) continue;
     check_survivor(now, side);
-    if (side.qp->state != QpState::kErr)
+    if (side.qp->state != QpState::kErr || side.target->state != QpState::kErr)
       fail(side, Checker::kFlush, "a pair that outlives its peer's host");
     side.told = side.failed = side.cause = true;
   }
@@ -111,7 +112,7 @@ void Traffic::tell(Instant now, const Node& survivor) {
 // What was sent to a dead host has failed when its retries were over, told or not.
 void Traffic::check_survivor(Instant now, const Side& side) {
   verbs::SendQueue& sq = side.qp->sq;
-  if (side.told || options_.type != QpType::kRc || sq.empty()) return;
+  if (side.told || !reliable() || sq.empty()) return;
   const auto oldest = std::ranges::find(side.sent, sq.at(sq.head).wr_id, &Sent::wr_id);
   if (now - std::max(lost_at_, oldest->posted) > kRetriesLast)
     fail(side, Checker::kLiveness, "no error though the retries must be over");

@@ -31,7 +31,7 @@ uint32_t free_slot(const Entries& entries, const std::array<std::byte*, kSlots>&
 uint32_t Traffic::free_send_slot(const Side& side) { return free_slot(side.sent, side.send_slots); }
 
 uint32_t Traffic::draw_length() {
-  const uint32_t least = options_.type == QpType::kRc ? 0 : 8;  // UC messages carry their id
+  const uint32_t least = reliable() ? 0 : 8;  // UC messages carry their id
   const uint32_t mtu = 128u << options_.mtu;
   switch (rng_.below(5)) {
     case 0:
@@ -71,14 +71,14 @@ void Traffic::post_receives(Instant now, Side& side) {
 
 void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
   Side& peer = peer_of(side);
-  const bool rc = options_.type == QpType::kRc;
   static constexpr WrOpcode kOpcodes[] = {
       WrOpcode::kSend,         WrOpcode::kSendImm,     WrOpcode::kRdmaWrite,
       WrOpcode::kRdmaWriteImm, WrOpcode::kRdmaRead,    WrOpcode::kCmpSwap,
       WrOpcode::kFetchAdd,     WrOpcode::kAtomicWrite, WrOpcode::kFlush};
-  wr.opcode = sent.opcode = kOpcodes[rng_.below(rc ? 9 : 2)];
+  wr.opcode = sent.opcode = kOpcodes[rng_.below(xrc() ? 7 : reliable() ? 9 : 2)];
   sent.length = draw_length();
   wr.imm_be = static_cast<uint32_t>(rng_.next());
+  if (xrc()) wr.remote_qpn = peer.srq->number;
   wr.rkey = peer.node->key;
   if (wr.opcode == WrOpcode::kCmpSwap || wr.opcode == WrOpcode::kFetchAdd) {
     sent.length = 8;

@@ -92,13 +92,18 @@ void World::draw_traffic() {
   const uint32_t a = rng_.below(hosts());
   const uint32_t b = (a + 1 + rng_.below(hosts() - 1)) % hosts();
   TrafficOptions options;
-  options.type = rng_.below(3) == 0 ? QpType::kUc : QpType::kRc;
+  options.type = rng_.below(3) == 0   ? QpType::kUc
+                 : rng_.below(4) == 0 ? QpType::kXrcSend
+                                      : QpType::kRc;
   options.mtu = static_cast<uint8_t>(1 + rng_.below(5));
   // Close to the wrap and to the middle of the sequence space, or anywhere.
   static constexpr uint32_t kStarts[] = {0xfffff0, 0x7ffff0, 0};
   for (uint32_t& psn : options.first_psn)
     psn = rng_.below(2) == 0 ? kStarts[rng_.below(3)] : rng_.below(1 << 24);
-  for (uint32_t& number : options.numbers) number = next_number_++;
+  for (uint32_t& number : options.numbers) {
+    number = next_number_;
+    next_number_ += 2;
+  }
   const uint32_t ways[] = {a * hosts() + b, b * hosts() + a};
   auto all = [&](auto&& holds) { return holds(ways[0]) && holds(ways[1]); };
   options.may_fail = hard_ || !all([&](uint32_t way) { return !broken_[way]; });

@@ -34,7 +34,7 @@ Traffic::Traffic(std::array<Node*, 2> nodes, const TrafficOptions& options, Rng 
 }
 
 void Traffic::make_pair(Side& side, uint32_t number) {
-  if (options_.shared_receive_queue)
+  if (options_.shared_receive_queue || xrc())
     side.srq = std::make_unique<verbs::SharedReceiveQueue>(&side.node->pd, kReceives, 2, nullptr);
   engine::QpConfig config;
   config.number = number;
@@ -45,47 +45,72 @@ void Traffic::make_pair(Side& side, uint32_t number) {
   config.send_cq = config.recv_cq = side.cq.get();
   config.srq = side.srq.get();
   config.user = static_cast<Sleeper*>(&side);
-  side.qp = *side.node->endpoint.create_qp(config);
+  side.qp = side.target = *side.node->endpoint.create_qp(config);
   side.node->adopt(*side.qp);
+  if (xrc()) make_target(side, number + 1);
 }
 
-void Traffic::modify(Instant now, Side& side, const QpAttr& attr, uint32_t mask) {
-  if (!side.node->endpoint.modify_qp(now, *side.qp, attr, mask))
+// With the SRQ that the peer names: its number is that of the target.
+void Traffic::make_target(Side& side, uint32_t number) {
+  side.srq->number = number & 0xffff;
+  side.srq->xrcd = &side.xrcd;
+  side.srq->cq = side.cq.get();
+  side.node->endpoint.add_xrc_srq(*side.srq);
+  engine::QpConfig config;
+  config.number = number;
+  config.type = QpType::kXrcRecv;
+  config.xrcd = &side.xrcd;
+  config.user = static_cast<Sleeper*>(&side);
+  side.target = *side.node->endpoint.create_qp(config);
+  side.node->adopt(*side.target);
+}
+
+void Traffic::modify(Instant now, Side& side, engine::QueuePair& qp, const QpAttr& attr,
+                     uint32_t mask) {
+  if (!side.node->endpoint.modify_qp(now, qp, attr, mask))
     fail(side, Checker::kStatus, "modify_qp was refused");
 }
 
 void Traffic::connect(Instant now) {
   for (uint32_t i = 0; i < 2; ++i) make_pair(sides_[i], options_.numbers[i]);
-  const bool rc = options_.type == QpType::kRc;
   for (uint32_t i = 0; i < 2; ++i) {
-    Side& side = sides_[i];
-    const Side& peer = sides_[1 - i];
-    QpAttr attr;
-    attr.qp_state = QpState::kInit;
-    attr.port_num = 1;
-    attr.access_flags = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite |
-                        kAccessRemoteAtomic | kAccessFlushGlobal;
-    modify(now, side, attr, kQpState | kQpPkeyIndex | kQpPort | kQpAccessFlags);
-    attr.qp_state = QpState::kRtr;
-    attr.path_mtu = options_.mtu;
-    attr.dest_qpn = peer.qp->number;
-    attr.rq_psn = options_.first_psn[1 - i];
-    attr.max_dest_rd_atomic = options_.rd_atomic;
-    attr.min_rnr_timer = static_cast<uint8_t>(1 + rng_.below(8));
-    attr.av.dlid = peer.node->lid();
-    modify(now, side, attr,
-           kQpState | kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn |
-               (rc ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0u));
-    attr.qp_state = QpState::kRts;
-    attr.sq_psn = options_.first_psn[i];
-    attr.timeout = 8;  // about 1 ms
-    attr.retry_cnt = 7;
-    attr.rnr_retry = options_.rnr_retry;
-    attr.max_rd_atomic = options_.rd_atomic;
-    modify(now, side, attr,
-           kQpState | kQpSqPsn |
-               (rc ? kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic : 0u));
+    connect_pair(now, sides_[i], *sides_[i].qp, *sides_[1 - i].target);
+    if (xrc()) connect_pair(now, sides_[i], *sides_[i].target, *sides_[1 - i].qp);
   }
+}
+
+void Traffic::connect_pair(Instant now, Side& side, engine::QueuePair& qp,
+                           engine::QueuePair& peer) {
+  const uint32_t i = &side == &sides_[0] ? 0 : 1;
+  const bool rc = qp.type == QpType::kRc;
+  const bool tgt = qp.type == QpType::kXrcRecv;
+  const bool ini = qp.type == QpType::kXrcSend;
+  QpAttr attr;
+  attr.qp_state = QpState::kInit;
+  attr.port_num = 1;
+  attr.access_flags = kAccessLocalWrite | kAccessRemoteRead | kAccessRemoteWrite |
+                      kAccessRemoteAtomic | kAccessFlushGlobal;
+  modify(now, side, qp, attr, kQpState | kQpPkeyIndex | kQpPort | kQpAccessFlags);
+  attr.qp_state = QpState::kRtr;
+  attr.path_mtu = options_.mtu;
+  attr.dest_qpn = peer.number;
+  attr.rq_psn = options_.first_psn[1 - i];
+  attr.max_dest_rd_atomic = options_.rd_atomic;
+  attr.min_rnr_timer = static_cast<uint8_t>(1 + rng_.below(8));
+  attr.av.dlid = peer_of(side).node->lid();
+  modify(now, side, qp, attr,
+         kQpState | kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn |
+             (rc || tgt ? kQpMaxDestRdAtomic | kQpMinRnrTimer : 0u));
+  attr.qp_state = QpState::kRts;
+  attr.sq_psn = options_.first_psn[i];
+  attr.timeout = 8;  // about 1 ms
+  attr.retry_cnt = 7;
+  attr.rnr_retry = options_.rnr_retry;
+  attr.max_rd_atomic = options_.rd_atomic;
+  uint32_t mask = kQpState | kQpSqPsn;
+  if (rc || ini || tgt) mask |= kQpTimeout;
+  if (rc || ini) mask |= kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
+  modify(now, side, qp, attr, mask);
 }
 
 void Traffic::fail(const Side& side, Checker checker, const std::string& text) {
@@ -97,7 +122,8 @@ void Traffic::fail(const Side& side, Checker checker, const std::string& text) {
 void Traffic::close(Instant now, Side& side) {
   QpAttr attr;
   attr.qp_state = QpState::kErr;
-  modify(now, side, attr, kQpState);
+  modify(now, side, *side.qp, attr, kQpState);
+  if (xrc()) modify(now, side, *side.target, attr, kQpState);
   side.failed = side.cause = true;
 }
 
@@ -138,9 +164,9 @@ void Traffic::poll(Side& side) {
 // for UC credit that comes late or twice sets the receiver's count back until the next one.
 void Traffic::check_credits(const Side& sender, const Side& receiver) {
   const auto& from = *sender.qp;
-  auto& to = *receiver.qp;
+  auto& to = *receiver.target;
   if (from.state == QpState::kErr || to.state == QpState::kErr) return;
-  if (options_.type == QpType::kUc && !options_.in_order) return;
+  if (!reliable() && !options_.in_order) return;
   const uint32_t posted = (to.srq != nullptr ? to.srq->queue.posted() : to.rq.posted()) +
                           (to.resp.have_receive ? 1 : 0);
   const bool uc = options_.type == QpType::kUc;
@@ -156,6 +182,7 @@ void Traffic::act(Instant now, bool new_work) {
     Side& side = sides_[i];
     Side& peer = sides_[1 - i];
     if (side.dead) continue;
+    if (xrc() && in_error(side) && !side.failed) close(now, side);  // one goes with the other
     if (side.qp->state == QpState::kErr) side.failed = true;
     note_errors(side);
     const bool half = side.failed && side.qp->state == QpState::kSqe;  // UC: it still receives
@@ -192,7 +219,7 @@ void Traffic::check_end() {
     }
     check_memory(side);
     // UC keeps what it must wait for; RC keeps everything.
-    const bool all = !side.failed && (options_.type == QpType::kRc || options_.lossless);
+    const bool all = !side.failed && (reliable() || options_.lossless);
     for (const Message& message : side.expected) {
       if (all || message.acknowledged)
         fail(side, Checker::kDelivery, "a message was sent and never delivered");
@@ -208,7 +235,7 @@ void Traffic::check_failed_end(Side& side) {
 }
 
 void Traffic::check_memory(Side& side) {
-  if (options_.type != QpType::kRc) return;
+  if (!reliable()) return;
   for (uint32_t i = 0; i < kAreaBytes; ++i) {
     if (side.unknown[i] == std::byte{0} && side.write_area[i] != side.write_shadow[i])
       return fail(side, Checker::kMemory, "the write area differs from its shadow");
@@ -223,16 +250,19 @@ void Traffic::check_queues(Side& side) {
   const uint32_t posted = side.srq ? side.srq->queue.posted() : side.qp->rq.posted();
   if (sq.head != sq.tail || sq.released != sq.head)
     fail(side, Checker::kSlots, "the send queue is not empty");
-  if (posted + (side.qp->resp.have_receive ? 1 : 0) != side.receives.size())
+  if (posted + (side.target->resp.have_receive ? 1 : 0) != side.receives.size())
     fail(side, Checker::kSlots, "the receive queue lost or invented receives");
 }
 
 std::string Traffic::describe() const {
   std::string text =
-      "pair " + std::to_string(number_) + (options_.type == QpType::kRc ? " rc" : " uc") + " mtu " +
-      std::to_string(128u << options_.mtu) + (options_.shared_receive_queue ? " srq" : "") +
-      (options_.by_event ? " by event" : "") + (options_.second_keys ? " second keys" : "") +
-      (options_.windows ? " windows" : "");
+      "pair " + std::to_string(number_) +
+      (xrc()        ? " xrc"
+       : reliable() ? " rc"
+                    : " uc") +
+      " mtu " + std::to_string(128u << options_.mtu) +
+      (options_.shared_receive_queue ? " srq" : "") + (options_.by_event ? " by event" : "") +
+      (options_.second_keys ? " second keys" : "") + (options_.windows ? " windows" : "");
   for (const Side& side : sides_) {
     char part[240];
     const engine::RequesterState& req = side.qp->req;

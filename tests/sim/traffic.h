@@ -26,10 +26,10 @@
 namespace tbt::sim {
 
 struct TrafficOptions {
-  QpType type = QpType::kRc;
-  uint8_t mtu = 1;  // code
+  QpType type = QpType::kRc;  // kXrcSend: a pair of initiator and target each way
+  uint8_t mtu = 1;            // code
   uint32_t first_psn[2] = {};
-  uint32_t numbers[2] = {};  // QPNs
+  uint32_t numbers[2] = {};  // QPNs; of XRC each is followed by that of the target
   bool may_fail = false;     // the faults are hard enough for RETRY_EXC
   uint8_t rnr_retry = 7;
   bool lossless = false;  // the cable loses, repeats and reorders nothing
@@ -129,8 +129,10 @@ class Traffic {
   // One end. Its peer's requests change the write area and the counter.
   struct Side : Sleeper {
     Node* node = nullptr;
-    engine::QueuePair* qp = nullptr;
+    engine::QueuePair* qp = nullptr;      // sends
+    engine::QueuePair* target = nullptr;  // receives: the same, but for XRC
     std::unique_ptr<verbs::CompletionQueue> cq;
+    verbs::XrcDomain xrcd;
     std::unique_ptr<verbs::SharedReceiveQueue> srq;
     std::array<std::byte*, kSends> send_slots{};
     std::array<std::byte*, kReceives> receive_slots{};
@@ -163,7 +165,14 @@ class Traffic {
   // traffic.cc
   void connect(Instant now);
   void make_pair(Side& side, uint32_t number);
-  void modify(Instant now, Side& side, const QpAttr& attr, uint32_t mask);
+  void make_target(Side& side, uint32_t number);
+  void connect_pair(Instant now, Side& side, engine::QueuePair& qp, engine::QueuePair& peer);
+  void modify(Instant now, Side& side, engine::QueuePair& qp, const QpAttr& attr, uint32_t mask);
+  [[nodiscard]] bool reliable() const noexcept { return options_.type != QpType::kUc; }
+  [[nodiscard]] bool xrc() const noexcept { return options_.type == QpType::kXrcSend; }
+  static bool in_error(const Side& side) noexcept {
+    return side.qp->state == QpState::kErr || side.target->state == QpState::kErr;
+  }
   void close(Instant now, Side& side);
   void note_errors(Side& side);
   void poll(Side& side);

@@ -547,13 +547,13 @@ class Protocol(Fabric):
         def count():
             return len(os.listdir(f"/proc/{pid}/fd"))
 
-        before = count()
+        before = count()  # that of `fabric up` may still be among them
         for _ in range(20):
             s = self.connect()
             socket.send_fds(s, [b"x"], [0] * 32)
             s.recv(1000)
             s.close()
-        self.assertTrue(wait_until(lambda: count() == before), f"{count()} instead of {before}")
+        self.assertTrue(wait_until(lambda: count() <= before), f"{count()} instead of {before}")
 
     def test_connections_that_say_nothing_do_not_keep_others_out_for_ever(self):
         silent = [self.connect() for _ in range(256)]

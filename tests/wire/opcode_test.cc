@@ -14,9 +14,9 @@ namespace {
 uint8_t ext(Opcode opcode) { return opcode_info(static_cast<uint8_t>(opcode)).ext_bytes; }
 
 TEST(Opcode, KnowsThoseOfItsServicesAndNoOther) {
-  // 25 of RC, 12 of UC, 2 of UD, 4 of ours; 0x15 and 0x18 to 0x1b are reserved in RC.
+  // 25 of RC, 12 of UC, 2 of UD, 23 of XRC, 4 of ours; 0x15 and 0x18 to 0x1b are reserved in RC.
   const auto known = testing::known_opcodes();
-  EXPECT_EQ(known.size(), 25u + 12u + 2u + 4u);
+  EXPECT_EQ(known.size(), 25u + 12u + 2u + 23u + 4u);
   for (int i = 0; i < 256; ++i) {
     const OpcodeInfo& info = opcode_info(static_cast<uint8_t>(i));
     if (info.name == nullptr) {
@@ -57,6 +57,9 @@ TEST(Opcode, EveryLineIsConsistent) {
     EXPECT_EQ(__builtin_popcount(roles), 1) << info.name;
     EXPECT_EQ((info.flags & kOpControl) != 0, opcode_service(opcode) == 6) << info.name;
     EXPECT_EQ((info.flags & kOpDeth) != 0, opcode_service(opcode) == 3) << info.name;
+    EXPECT_EQ((info.flags & kOpXrceth) != 0,
+              opcode_service(opcode) == 5 && (info.flags & kOpRequest) != 0)
+        << info.name;
     if (info.flags & kOpAeth) {
       EXPECT_TRUE(info.flags & (kOpResponse | kOpControl)) << info.name;
     }
@@ -67,6 +70,16 @@ TEST(Opcode, EveryLineIsConsistent) {
       EXPECT_TRUE(info.flags & kOpEnd) << info.name;
     }
     EXPECT_LE(kLrhBytes + kGrhBytes + kBthBytes + info.ext_bytes, kMaxHeaderBytes);
+  }
+}
+
+TEST(Opcode, XrcHasTheShapesOfRcAndAnXrcethInRequests) {
+  for (uint8_t i = 0; i <= 0x17; ++i) {
+    const OpcodeInfo& rc = opcode_info(i);
+    const OpcodeInfo& other = opcode_info(static_cast<uint8_t>(kXrcBase + i));
+    const bool request = (rc.flags & kOpRequest) != 0;
+    EXPECT_EQ(other.flags, rc.flags | (request ? uint32_t{kOpXrceth} : 0)) << int{i};
+    EXPECT_EQ(other.ext_bytes, rc.ext_bytes + (request ? 4 : 0)) << int{i};
   }
 }
 

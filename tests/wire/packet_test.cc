@@ -49,6 +49,7 @@ void expect_equal(const PacketHeaders& a, const PacketHeaders& b) {
   EXPECT_EQ(a.rkey, b.rkey);
   EXPECT_EQ(a.dma_length, b.dma_length);
   EXPECT_EQ(a.flush, b.flush);
+  EXPECT_EQ(a.srq_number, b.srq_number);
   EXPECT_EQ(a.syndrome, b.syndrome);
   EXPECT_EQ(a.msn, b.msn);
   EXPECT_EQ(a.swap_add, b.swap_add);
@@ -111,6 +112,15 @@ TEST(Packet, FlushAndAtomicWriteHaveTheBytesOfTheIba) {
                                          "1d 40 ffff 00 123456 80 fedcba"
                                          "1122334455667788 cafe0123 00012345"
                                          "0001020304050607"));
+}
+
+TEST(Packet, XrcNamesTheSrqBeforeAllElse) {
+  PacketHeaders h = sample_headers(static_cast<uint8_t>(xrc(Opcode::kRcWriteOnlyImm)), false);
+  h.solicited = false;
+  EXPECT_EQ(build_packet(h, 4), from_hex("00 52 0081 000d 0041"
+                                         "ab 40 ffff 00 123456 80 fedcba"
+                                         "00525354 1122334455667788 cafe0123 00012345"
+                                         "31323334 00010203"));
 }
 
 TEST(Packet, ControlBodyIsSourceQpAndThreeWords) {

@@ -67,6 +67,7 @@ inline PacketHeaders sample_headers(uint8_t opcode, bool with_grh) {
   if (flags & (kOpReth | kOpAtomicEth)) h.va = 0x1122334455667788;
   if (flags & (kOpReth | kOpAtomicEth | kOpIeth)) h.rkey = 0xcafe0123;
   if (flags & kOpFeth) h.flush = feth(kFlushPersistent, FlushSelectivity::kRegion);
+  if (flags & kOpXrceth) h.srq_number = 0x51525354 & 0xffffff;
   if (flags & kOpReth) h.dma_length = 0x00012345;
   if (flags & kOpAeth) {
     h.syndrome = aeth_syndrome(AethKind::kAck, kAethNoCredits);

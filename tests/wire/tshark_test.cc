@@ -101,9 +101,11 @@ class Capture {
   std::string path_;
 };
 
-// Wireshark 4.0 does not dissect our own opcodes, nor FLUSH and ATOMIC WRITE, beyond the BTH.
+// Wireshark 4.0 does not dissect our own opcodes, nor those of XRC, FLUSH and ATOMIC WRITE, beyond
+// the BTH.
 bool dissected(uint8_t opcode) {
-  return (opcode_info(opcode).flags & (kOpControl | kOpFeth | kOpAtomicWrite)) == 0;
+  return (opcode_info(opcode).flags & (kOpControl | kOpFeth | kOpAtomicWrite)) == 0 &&
+         opcode_service(opcode) != opcode_service(kXrcBase);
 }
 
 // The fields that FindsTheExtensionHeadersOfEveryOpcode asks for, as tshark prints the values of

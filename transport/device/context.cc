@@ -80,6 +80,7 @@ DeviceAttr ContextImpl::query_device() const {
   attr.vendor_id = process_.directory().vendor_id;
   attr.vendor_part_id = process_.directory().device_id;
   attr.fw_version = TBT_VERSION;
+  attr.host_incarnation = process_.directory().incarnation;
   return attr;
 }
 
@@ -131,6 +132,16 @@ Result<Cq*> ContextImpl::create_cq(const CqOptions& options) {
   });
 }
 
+Result<Xrcd*> ContextImpl::create_xrcd(Xrcd* same_as) {
+  TBT_REQUIRE_USABLE();
+  return or_no_memory([&]() -> Result<Xrcd*> {
+    const auto hold = process_.guard();
+    auto domain = same_as != nullptr ? static_cast<XrcdImpl*>(same_as)->domain
+                                     : std::make_shared<verbs::XrcDomain>();
+    return adopt(std::make_unique<XrcdImpl>(*this, std::move(domain))).keep();
+  });
+}
+
 uint64_t ContextImpl::now_ns() const noexcept { return static_cast<uint64_t>(process_.now().ns); }
 
 // Queue pairs first, so that nothing uses the rest; then the keys, of windows before those of
@@ -147,6 +158,7 @@ void ContextImpl::close() {
     const auto hold = process_.guard();
     for (auto& [object, owned] : objects_) {
       if (auto* window = dynamic_cast<MwImpl*>(owned.get())) window->forget();
+      if (auto* srq = dynamic_cast<SrqImpl*>(owned.get())) srq->leave_domain();
       if (auto* cq = dynamic_cast<CqImpl*>(owned.get())) process_.endpoint().forget(cq->queue);
     }
     for (auto& [object, owned] : objects_) {

@@ -32,6 +32,7 @@ class ContextImpl final : public Context {
   Gid query_gid(uint32_t index) const override;
   Result<Pd*> create_pd() override;
   Result<Cq*> create_cq(const CqOptions& options) override;
+  Result<Xrcd*> create_xrcd(Xrcd* same_as) override;
   uint64_t now_ns() const noexcept override;
   void close() override;
 

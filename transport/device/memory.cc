@@ -166,13 +166,28 @@ Result<Srq*> PdImpl::create_srq(const SrqOptions& options) {
   if (options.max_wr == 0 || options.max_wr > limits::kMaxSrqWr)
     return Status(EINVAL, "no such number of requests");
   if (options.max_sge > limits::kMaxSge) return Status(EINVAL, "too many SGEs");
+  const bool xrc = options.xrcd != nullptr;
+  if (xrc && options.cq == nullptr) return Status(EINVAL, "an XRC SRQ needs a completion queue");
   return or_no_memory([&]() -> Result<Srq*> {
     auto made = std::make_unique<SrqImpl>(context(), domain, options);
     made->queue.limit = options.limit;
-    const auto hold = context().process().guard();
+    Process& process = context().process();
+    const auto hold = process.guard();
     auto srq = context().adopt(std::move(made));
     static uint32_t numbers = 0;
-    srq->queue.number = ++numbers & 0xffffff;
+    do {
+      numbers = (numbers + 1) & 0xffffff;
+    } while (!process.endpoint().free_srq_number(numbers));
+    srq->queue.number = numbers;
+    if (xrc) {
+      auto* const xrcd = static_cast<XrcdImpl*>(options.xrcd);
+      srq->queue.xrcd = xrcd->domain.get();
+      srq->queue.cq = &static_cast<CqImpl*>(options.cq)->queue;
+      process.endpoint().add_xrc_srq(srq->queue);
+      srq->xrcd = xrcd;
+      ++srq->xrcd->users;
+      ++srq->queue.cq->users;
+    }
     ++domain.users;
     return srq.keep();
   });
@@ -214,10 +229,20 @@ SrqOptions SrqImpl::query() const {
   return options;
 }
 
+bool SrqImpl::leave_domain() noexcept {
+  if (xrcd == nullptr) return true;
+  if (!context().process().endpoint().remove_xrc_srq(queue)) return false;
+  --xrcd->users;
+  --queue.cq->users;
+  xrcd = nullptr;
+  return true;
+}
+
 Status SrqImpl::destroy() {
   TBT_REQUIRE_USABLE();
   const auto hold = context().process().guard();
   if (queue.users != 0) return Status(EBUSY, "a queue pair uses the shared receive queue");
+  if (!leave_domain()) return Status(EBUSY, "a message is arriving in the shared receive queue");
   --queue.pd->users;
   context().discard(*this);
   return {};

@@ -97,6 +97,18 @@ class CqImpl final : public Cq, public Object {
   verbs::CompletionQueue queue;
 };
 
+class XrcdImpl final : public Xrcd, public Object {
+ public:
+  XrcdImpl(ContextImpl& context, std::shared_ptr<verbs::XrcDomain> shared)
+      : Object(context, nullptr), domain(std::move(shared)) {}
+
+  Result<Qp*> create_qp(const QpOptions& options) override;
+  Status destroy() override;
+
+  std::shared_ptr<verbs::XrcDomain> domain;  // of all handles
+  uint32_t users = 0;                        // queue pairs and SRQs made by this one
+};
+
 class SrqImpl final : public Srq, public Object {
  public:
   SrqImpl(ContextImpl& context, verbs::ProtectionDomain& pd, const SrqOptions& options)
@@ -109,8 +121,11 @@ class SrqImpl final : public Srq, public Object {
   SrqOptions query() const override;
   uint32_t number() const noexcept override { return queue.number; }
   Status destroy() override;
+  // Takes it out of its XRC domain. False while a message is arriving; the lock is held.
+  bool leave_domain() noexcept;
 
   verbs::SharedReceiveQueue queue;
+  XrcdImpl* xrcd = nullptr;
 };
 
 class QpImpl final : public Qp, public Object {
@@ -127,6 +142,7 @@ class QpImpl final : public Qp, public Object {
   Status destroy() override;
 
   engine::QueuePair* pair = nullptr;
+  XrcdImpl* xrcd = nullptr;  // of a TGT
 
  private:
   Process& process() const noexcept { return const_cast<QpImpl*>(this)->context().process(); }

@@ -39,6 +39,35 @@ Result<Qp*> PdImpl::make_qp(const QpOptions& options) {
   return qp.keep();
 }
 
+Result<Qp*> XrcdImpl::create_qp(const QpOptions& options) {
+  TBT_REQUIRE_USABLE();
+  return or_no_memory([&]() -> Result<Qp*> {
+    Process& process = context().process();
+    const auto hold = process.guard();
+    auto qp = context().adopt(std::make_unique<QpImpl>(context(), options.user));
+    engine::QpConfig config;
+    config.number = process.new_qp_number();
+    config.port = context().port();
+    config.type = QpType::kXrcRecv;
+    config.xrcd = domain.get();
+    config.user = static_cast<Object*>(qp.get());
+    auto pair = process.endpoint().create_qp(config);
+    if (!pair) return pair.error();
+    qp->pair = *pair;
+    qp->xrcd = this;
+    ++users;
+    return qp.keep();
+  });
+}
+
+Status XrcdImpl::destroy() {
+  TBT_REQUIRE_USABLE();
+  const auto hold = context().process().guard();
+  if (users != 0) return Status(EBUSY, "objects of the XRC domain live");
+  context().discard(*this);
+  return {};
+}
+
 Status QpImpl::destroy() {
   TBT_REQUIRE_USABLE();
   Process& process = context().process();
@@ -47,6 +76,7 @@ Status QpImpl::destroy() {
   // What has arrived is still taken, and acknowledged: the peer sent it in good faith.
   process.send_last(hold, [this] { return engine::Endpoint::owes_answer(*pair); });
   endpoint.destroy_qp(process.now(), *pair);
+  if (xrcd != nullptr) --xrcd->users;
   process.send_last(hold, [&endpoint] { return endpoint.has_farewells(); });
   context().discard(*this);
   return {};

@@ -36,7 +36,8 @@ class RcLoss {
     if (ppm_ == 0) [[likely]]
       return false;
     constexpr uint8_t kServiceMask = 0xe0;
-    const bool rc = (headers.opcode & kServiceMask) == 0 ||
+    const uint8_t service = headers.opcode & kServiceMask;
+    const bool rc = service == 0 || service == wire::kXrcBase ||
                     headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcSack);
     return rc && rng_.chance_ppm(ppm_);
   }

@@ -173,7 +173,7 @@ void fail_recv(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
 void fail_send(Core& core, QueuePair& qp, WcStatus status, uint32_t vendor) {
   TBT_DCHECK(!qp.sq.empty());
   complete_send(core, qp, status, vendor);
-  if (qp.type == QpType::kRc) return enter_error(core, qp);
+  if (qp.reliable) return enter_error(core, qp);
   if (qp.state != QpState::kRts && qp.state != QpState::kSqd) return;
   qp.state = QpState::kSqe;
   qp.req.next_psn = qp.req.send_psn;  // a message that broke off has used no more than it sent

@@ -26,7 +26,15 @@ struct Core {
   Core(const Options& opts, const Router& routes, Rng random)
       : options(opts), router(routes), rng(random), store(opts.early_packets) {
     events.reserve(kEventsLeast);
+    no_srq.cq = &no_queue;
   }
+
+  // What a TGT queue pair of XRC belongs to while no request has named an SRQ. They open nothing
+  // and hold nothing. Before the queue pairs, which point to them.
+  verbs::ProtectionDomain no_domain;
+  verbs::CompletionQueue no_queue{1, nullptr};
+  verbs::SharedReceiveQueue no_srq{&no_domain, 0, 0, nullptr};
+  std::vector<verbs::SharedReceiveQueue*> xrc_srqs;  // by number modulo; empty without XRC
 
   Options options;
   const Router& router;
@@ -189,6 +197,18 @@ void fill_sack(const QueuePair& qp, TxPacket& packet) noexcept;
 void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
                        std::span<const std::byte> payload);
 
+// A NAK that ends the connection, and the event and the state that go with it.
+void refuse_request(Core& core, QueuePair& qp, wire::NakCode code);
+
+// xrc.cc
+void handle_xrc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
+                        std::span<const std::byte> payload);
+// Makes the SRQ that the next request in order names the TGT's; refuses the request if that cannot
+// be.
+bool bind_request(Core& core, QueuePair& qp, const wire::PacketHeaders& headers);
+// The TGT belongs to no SRQ any more, and none of its completions is left anywhere.
+void leave_srqs(Core& core, QueuePair& qp) noexcept;
+
 // datagram.cc: UC and UD receive
 void handle_uc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
                        std::span<const std::byte> payload);
@@ -213,6 +233,10 @@ void handle_uc_timer(Core& core, QueuePair& qp);
 // Fills LRH, GRH and BTH of a packet to the peer of a connected queue pair.
 void address_packet(const verbs::Path& path, uint32_t dest_qp, wire::Opcode opcode,
                     wire::PacketHeaders& headers) noexcept;
+// An opcode of RC as the service of this queue pair numbers it.
+inline wire::Opcode opcode_of(const QueuePair& qp, wire::Opcode rc) noexcept {
+  return static_cast<wire::Opcode>(static_cast<uint8_t>(rc) | qp.opcode_base);
+}
 // The farewell of a queue pair to its peer.
 void send_reset(Core& core, const QueuePair& qp);
 

@@ -20,9 +20,24 @@ bool caps_allowed(const QpCaps& caps) noexcept {
          caps.max_inline_data <= limits::kMaxInline;
 }
 
-QpCaps grant(QpCaps caps, bool with_srq) noexcept {
-  if (with_srq) caps.max_recv_wr = caps.max_recv_sge = 0;
-  return caps;
+QpCaps grant(const QpConfig& config) noexcept {
+  QpCaps caps = config.caps;
+  if (config.srq != nullptr || config.type == QpType::kXrcSend)
+    caps.max_recv_wr = caps.max_recv_sge = 0;
+  return config.type == QpType::kXrcRecv ? QpCaps{} : caps;
+}
+
+// What a queue pair of XRC lacks is replaced by something that is never used.
+QpConfig complete(Core& core, QpConfig config) noexcept {
+  if (config.type == QpType::kXrcSend) {
+    config.recv_cq = &core.no_queue;
+    config.srq = nullptr;
+  } else if (config.type == QpType::kXrcRecv) {
+    config.pd = &core.no_domain;
+    config.send_cq = config.recv_cq = &core.no_queue;
+    config.srq = &core.no_srq;
+  }
+  return config;
 }
 
 void reset(QueuePair& qp) noexcept {
@@ -85,10 +100,7 @@ bool from_peer(const QueuePair& qp, const wire::PacketHeaders& headers) noexcept
   return qp.has_path && headers.slid == qp.path.dlid && headers.dlid == qp.path.slid;
 }
 
-bool service_fits(QpType type, uint8_t opcode) noexcept {
-  const uint8_t service = wire::opcode_service(opcode);
-  return service == (type == QpType::kRc ? 0 : type == QpType::kUc ? 1 : 3);
-}
+constexpr uint8_t kServiceBits = 0xe0;  // of an opcode
 
 void set_path(Core& core, QueuePair& qp, const verbs::Path& path) noexcept {
   qp.path = path;
@@ -121,7 +133,7 @@ bool leads_to(const QueuePair& qp, std::span<const uint16_t> lids) noexcept {
 void handle_reset(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
   if (!qp.connected() || headers.src_qp != qp.attr.dest_qpn || qp.req.peer_gone) return;
   qp.req.peer_gone = true;
-  if (qp.type == QpType::kRc && qp.may_send() && has_outstanding(qp)) {
+  if (qp.reliable && qp.may_send() && has_outstanding(qp)) {
     qp.req.rnr_waiting = false;
     qp.req.rnr_deadline = Instant::never();
     arm_ack_timer(core, qp);
@@ -168,13 +180,13 @@ void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
     if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kQpReset))
       return handle_reset(core, qp, headers);
     if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcSack)) {
-      if (qp.type != QpType::kRc) return void(++core.stats.rx_wrong_service);
+      if (!qp.reliable) return void(++core.stats.rx_wrong_service);
       if (!qp.may_send()) return void(++core.stats.rx_wrong_state);
       return handle_response(core, qp, packet, payload);
     }
     return handle_uc_control(core, qp, headers);
   }
-  if (!service_fits(qp.type, headers.opcode)) return void(++core.stats.rx_wrong_service);
+  if ((headers.opcode & kServiceBits) != qp.opcode_base) return void(++core.stats.rx_wrong_service);
   if (qp.connected() && !from_peer(qp, headers)) return void(++core.stats.rx_wrong_peer);
   const bool response = headers.is(wire::kOpResponse);
   if (!response && qp.state == QpState::kErr && qp.resp.refused) return repeat_refusal(core, qp);
@@ -186,14 +198,14 @@ void dispatch(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
   }
   if (qp.type == QpType::kRc) return handle_rc_request(core, qp, packet, payload);
   if (qp.type == QpType::kUc) return handle_uc_request(core, qp, packet, payload);
-  handle_datagram(core, qp, packet, payload);
+  if (qp.type == QpType::kUd) return handle_datagram(core, qp, packet, payload);
+  handle_xrc_request(core, qp, packet, payload);
 }
 
 bool next_packet(Core& core, QueuePair& qp, TxPacket& packet) {
   if (qp.type == QpType::kUd) return next_datagram(core, qp, packet);
   const bool alive = qp.may_receive() || qp.closing;
-  if (qp.type == QpType::kRc && alive && qp.has_path && next_response(core, qp, packet))
-    return true;
+  if (qp.reliable && alive && qp.has_path && next_response(core, qp, packet)) return true;
   if (qp.type == QpType::kUc && next_uc_control(core, qp, packet)) return true;
   if (next_request(core, qp, packet)) return true;
   return qp.type == QpType::kUc &&
@@ -254,7 +266,7 @@ uint32_t Endpoint::queue_pairs() const noexcept { return core_->qps.size(); }
 bool Endpoint::has_farewells() const noexcept { return !core_->orphans.empty(); }
 bool Endpoint::owes_answer(const QueuePair& qp) noexcept {
   const bool alive = qp.may_receive() || qp.closing;
-  return qp.type == QpType::kRc && alive && qp.has_path && owes_response(qp);
+  return qp.reliable && alive && qp.has_path && owes_response(qp);
 }
 Instant Endpoint::next_deadline() const noexcept {
   return std::min(core_->deadlines.next(), core_->probes.next());
@@ -262,7 +274,10 @@ Instant Endpoint::next_deadline() const noexcept {
 Instant Endpoint::next_strict_deadline() const noexcept { return core_->deadlines.next(); }
 Instant Endpoint::last_loss() const noexcept { return core_->last_loss; }
 
-Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
+Result<QueuePair*> Endpoint::create_qp(const QpConfig& wanted) {
+  const QpConfig config = complete(*core_, wanted);
+  if (config.type == QpType::kXrcRecv && config.xrcd == nullptr)
+    return Status(EINVAL, "an XRC domain is missing");
   if (!caps_allowed(config.caps))
     return Status(EINVAL, "a queue pair capability exceeds the device's limit");
   if (config.send_cq == nullptr || config.recv_cq == nullptr)
@@ -270,7 +285,7 @@ Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
   if (core_->qps.size() >= limits::kMaxQp) return Status(ENOMEM, "no queue pair left");
   TBT_ASSERT(free_number(config.number));
   core_->make_room_for_pair();
-  auto qp = std::make_unique<QueuePair>(grant(config.caps, config.srq != nullptr), config.type);
+  auto qp = std::make_unique<QueuePair>(grant(config), config.type);
   qp->number = config.number;
   qp->port = config.port;
   qp->sq_sig_all = config.sq_sig_all;
@@ -278,9 +293,11 @@ Result<QueuePair*> Endpoint::create_qp(const QpConfig& config) {
   qp->send_cq = config.send_cq;
   qp->recv_cq = config.recv_cq;
   qp->srq = config.srq;
+  qp->xrcd = config.xrcd;
   qp->user = config.user;
-  qp->resp.receive.sges.resize(config.srq != nullptr ? config.srq->queue.max_sge()
-                                                     : config.caps.max_recv_sge);
+  qp->resp.receive.sges.resize(config.type == QpType::kXrcRecv ? limits::kMaxSge
+                               : config.srq != nullptr         ? config.srq->queue.max_sge()
+                                                               : config.caps.max_recv_sge);
   ++config.pd->users;
   ++config.send_cq->users;
   ++config.recv_cq->users;
@@ -293,6 +310,7 @@ void Endpoint::destroy_qp(Instant now, QueuePair& qp) {
   core_->now = now;
   if (qp.connected() && qp.has_path && qp.state != QpState::kErr) send_reset(*core_, qp);
   if (qp.ready) core_->ready[qp.ready_rail].remove(qp);
+  if (qp.type == QpType::kXrcRecv) leave_srqs(*core_, qp);
   qp.send_cq->purge(&qp);
   qp.recv_cq->purge(&qp);
   --qp.pd->users;
@@ -318,6 +336,7 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
     if (!path) return Status(ENETUNREACH, "no peer has the address of the address vector");
   }
   if (target == QpState::kReset) {
+    if (qp.type == QpType::kXrcRecv) leave_srqs(core, qp);
     reset(qp);
     core.regions.unbind_all_of(qp.number);
     return {};

@@ -105,6 +105,7 @@ struct QpConfig {
   verbs::CompletionQueue* send_cq = nullptr;
   verbs::CompletionQueue* recv_cq = nullptr;
   verbs::SharedReceiveQueue* srq = nullptr;
+  const verbs::XrcDomain* xrcd = nullptr;  // kXrcRecv: instead of PD, CQs and SRQ
   void* user = nullptr;
 };
 
@@ -138,7 +139,8 @@ class Endpoint {
   // An unbound memory window; its key, or 0 when there are too many.
   uint32_t add_window(MwType type, verbs::ProtectionDomain* pd);
   [[nodiscard]] bool free_number(uint32_t number) const noexcept;
-  // EINVAL: limits exceeded, or the CQs are missing. The granted caps are in attr.cap.
+  // EINVAL: limits exceeded, or the CQs (or the XRC domain) are missing. The granted caps are in
+  // attr.cap.
   Result<QueuePair*> create_qp(const QpConfig& config);
   // What owes_answer() tells of should have been sent before (poll_transmit), and has_farewells()
   // afterwards; completions of the pair are removed.
@@ -146,6 +148,11 @@ class Endpoint {
   Status modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint32_t mask);
   // Completion events come after `count` completions or after `period` (verbs/completion_queue.h).
   void moderate(Instant now, verbs::CompletionQueue& cq, uint32_t count, Duration period);
+  // Makes an SRQ one of its XRC domain, by its number; free_srq_number() must hold.
+  [[nodiscard]] bool free_srq_number(uint32_t number) const noexcept;
+  void add_xrc_srq(verbs::SharedReceiveQueue& srq);
+  // Before it is destroyed. False while a message is arriving in it.
+  bool remove_xrc_srq(verbs::SharedReceiveQueue& srq) noexcept;
   // Before a completion queue is destroyed.
   void forget(verbs::CompletionQueue& cq) noexcept;
   Status post_send(Instant now, QueuePair& qp, const SendWr& wr, const AddressHandle* ah);

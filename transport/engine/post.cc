@@ -17,20 +17,21 @@ bool opcode_fits(QpType type, WrOpcode opcode) noexcept {
   switch (opcode) {
     case WrOpcode::kSend:
     case WrOpcode::kSendImm:
-      return true;
+      return type != QpType::kXrcRecv;
     case WrOpcode::kRdmaWrite:
     case WrOpcode::kRdmaWriteImm:
-      return type != QpType::kUd;
+      return type != QpType::kUd && type != QpType::kXrcRecv;
     case WrOpcode::kRdmaRead:
     case WrOpcode::kCmpSwap:
     case WrOpcode::kFetchAdd:
-    case WrOpcode::kSendInv:
+      return type == QpType::kRc || type == QpType::kXrcSend;
+    case WrOpcode::kSendInv:  // of a window of the queue pair: a TGT binds none
     case WrOpcode::kFlush:
     case WrOpcode::kAtomicWrite:
       return type == QpType::kRc;
     case WrOpcode::kLocalInv:
     case WrOpcode::kBindMw:
-      return type != QpType::kUd;
+      return type == QpType::kRc || type == QpType::kUc || type == QpType::kXrcSend;
   }
   return false;
 }
@@ -132,7 +133,9 @@ void fill(QueuePair& qp, const SendWr& wr, const AddressHandle* ah, uint32_t byt
   wqe.fence = (wr.flags & kSendFence) != 0;
   wqe.solicited = (wr.flags & kSendSolicited) != 0;
   wqe.is_inline = (wr.flags & kSendInline) != 0;
-  if (qp.type == QpType::kUd) {
+  if (qp.type == QpType::kXrcSend) {
+    wqe.remote_qpn = wr.remote_qpn & 0xffffff;
+  } else if (qp.type == QpType::kUd) {
     wqe.remote_qpn = wr.remote_qpn;
     // With the high bit set the queue pair's own Q_Key is meant (IBTA vol. 1, 10.2.5).
     wqe.remote_qkey = (wr.remote_qkey & 0x80000000u) != 0 ? qp.attr.qkey : wr.remote_qkey;
@@ -168,6 +171,7 @@ Status Endpoint::post_recv(Instant now, QueuePair& qp, const RecvWr& wr) {
   if (qp.srq != nullptr) return invalid("receives of this queue pair come from its SRQ");
   if (qp.state == QpState::kReset) return invalid("queue pair is in the reset state");
   if (wr.num_sge > qp.attr.cap.max_recv_sge) return invalid("too many SGEs");
+  if (qp.type == QpType::kXrcSend) return invalid("an XRC initiator receives nothing");
   if (!qp.rq.post(wr)) return Status(ENOMEM, "receive queue is full");
   if (qp.state == QpState::kErr) {
     flush_posted(*core_, qp);

@@ -80,6 +80,7 @@ struct Resource {
   uint32_t rkey = 0;
   uint32_t length = 0;
   uint64_t va = 0;
+  const verbs::ProtectionDomain* pd = nullptr;  // of the memory it names
   uint64_t atomic_result = 0;
   bool atomic = false;
   bool pending = false;
@@ -131,11 +132,15 @@ struct UcCreditState {
   bool credit_owed = false;
 };
 
+// A TGT queue pair of XRC has no PD, SRQ and receive CQ of its own: `pd`, `srq` and `recv_cq` are
+// those of the SRQ that the last request was for (xrc.cc).
 struct QueuePair : verbs::SrqListener {
   QueuePair(const QpCaps& granted, QpType qp_type);
 
   uint32_t number = 0;
-  QpType type;
+  const QpType type;
+  const bool reliable;        // RC and XRC
+  const uint8_t opcode_base;  // the service, as BTH opcodes have it
   QpState state = QpState::kReset;
   QpAttr attr{};     // as modified, cap as granted
   uint8_t port = 0;  // which of the host's ports it was made on
@@ -144,6 +149,7 @@ struct QueuePair : verbs::SrqListener {
   verbs::CompletionQueue* send_cq = nullptr;
   verbs::CompletionQueue* recv_cq = nullptr;
   verbs::SharedReceiveQueue* srq = nullptr;
+  const verbs::XrcDomain* xrcd = nullptr;  // of a TGT
   void* user = nullptr;
 
   verbs::Path path;  // RC, UC: to the peer

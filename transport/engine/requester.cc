@@ -59,10 +59,10 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   if (!check_sges(core, qp, req.cursor, access))
     return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   if (qp.type == QpType::kUc && wqe.consumes_receive() && !uc_may_start(core, qp)) return false;
-  if (qp.type == QpType::kRc && !credit_allows(qp, wqe)) return false;
+  if (qp.reliable && !credit_allows(qp, wqe)) return false;
   const uint32_t count = packets_of(qp, wqe);
   const uint32_t span = psn_add(req.next_psn - req.una_psn, count);
-  if (qp.type == QpType::kRc && span > kPsnSpanMax) return false;
+  if (qp.reliable && span > kPsnSpanMax) return false;
   wqe.started = true;
   wqe.first_psn = req.next_psn;
   wqe.psn_count = count;
@@ -77,7 +77,7 @@ bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
 }
 
 bool window_open(const QueuePair& qp) noexcept {
-  if (qp.type != QpType::kRc) return true;
+  if (!qp.reliable) return true;
   const RequesterState& req = qp.req;
   const auto ahead = static_cast<uint32_t>(psn_diff(req.send_psn, req.una_psn));
   const uint32_t most = std::min(req.window + req.sacked_count, kReorderPackets);
@@ -96,12 +96,11 @@ Opcode request_opcode(const QueuePair& qp, const SendWqe& wqe, bool first, bool 
   }
   if (wqe.is_write()) code = static_cast<uint8_t>(code + 6);
   if (wqe.invalidates() && last) return first ? Opcode::kRcSendOnlyInv : Opcode::kRcSendLastInv;
-  const uint8_t base = qp.type == QpType::kRc ? 0x00 : 0x20;
-  return static_cast<Opcode>(base + code);
+  return opcode_of(qp, static_cast<Opcode>(code));
 }
 
 void ask_for_ack(Core& core, QueuePair& qp, bool last, wire::PacketHeaders& headers) noexcept {
-  if (qp.type != QpType::kRc) return;
+  if (!qp.reliable) return;
   RequesterState& req = qp.req;
   const uint32_t every = std::min(core.options.ack_req_every, req.window / 4);
   headers.ack_req = last || ++req.since_ack_req >= every || headers.psn != req.sent_end;
@@ -139,7 +138,7 @@ void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
   const uint32_t end = psn_add(missing_end(qp, wqe), 0u - wqe.first_psn);
   const uint32_t offset = begin * qp.mtu;
   wire::PacketHeaders& headers = packet.headers;
-  address_packet(qp.path, qp.attr.dest_qpn, Opcode::kRcReadRequest, headers);
+  address_packet(qp.path, qp.attr.dest_qpn, opcode_of(qp, Opcode::kRcReadRequest), headers);
   headers.psn = qp.req.send_psn;
   headers.va = wqe.remote_addr + offset;
   headers.rkey = wqe.rkey;
@@ -151,8 +150,8 @@ void make_read_request(QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
 void make_atomic_request(QueuePair& qp, const SendWqe& wqe, TxPacket& packet) {
   const bool swap = wqe.opcode == WrOpcode::kCmpSwap;
   wire::PacketHeaders& headers = packet.headers;
-  address_packet(qp.path, qp.attr.dest_qpn, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd,
-                 headers);
+  address_packet(qp.path, qp.attr.dest_qpn,
+                 opcode_of(qp, swap ? Opcode::kRcCmpSwap : Opcode::kRcFetchAdd), headers);
   headers.psn = wqe.first_psn;
   qp.req.send_psn = psn_add(wqe.first_psn, 1);
   headers.va = wqe.remote_addr;
@@ -219,7 +218,7 @@ bool run_local(Core& core, QueuePair& qp) {
 
 void after_send(Core& core, QueuePair& qp) {
   RequesterState& req = qp.req;
-  if (qp.type == QpType::kRc) {
+  if (qp.reliable) {
     if (psn_diff(req.send_psn, req.sent_end) > 0) req.sent_end = req.send_psn;
     if (req.ack_deadline.is_never() && req.probe_deadline.is_never()) arm_ack_timer(core, qp);
     return;
@@ -268,6 +267,7 @@ bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
   const bool made = wqe.wants_answer() ? make_answered_request(core, qp, wqe, packet)
                                        : make_message_packet(core, qp, wqe, packet);
   if (!made) return false;
+  if (qp.type == QpType::kXrcSend) packet.headers.srq_number = wqe.remote_qpn;
   after_send(core, qp);
   return true;
 }

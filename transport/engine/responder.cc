@@ -33,15 +33,7 @@ void owe_nak(QueuePair& qp, uint8_t syndrome) noexcept {
   qp.resp.nak_psn = qp.resp.expected_psn;
 }
 
-// The connection is over: a NAK that says why, an event, and the error state.
-void refuse(Request& r, wire::NakCode code) {
-  ++r.core.stats.naks_error_sent;
-  r.qp.resp.refused = true;
-  owe_nak(r.qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
-  const bool access = code == wire::NakCode::kRemoteAccessError;
-  r.core.raise(access ? AsyncEventType::kQpAccessErr : AsyncEventType::kQpReqErr, r.qp.user);
-  enter_error(r.core, r.qp);
-}
+void refuse(Request& r, wire::NakCode code) { refuse_request(r.core, r.qp, code); }
 
 // As refuse(), where a receive WQE carries the cause, so no event is needed.
 void refuse_with_receive(Request& r, wire::NakCode code, WcStatus status, uint32_t vendor) {
@@ -215,6 +207,7 @@ void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
   slot.msn = resp.msn;
   slot.rkey = r.headers.rkey;
   slot.va = r.headers.va;
+  slot.pd = r.qp.pd;
   slot.pending = true;
   slot.repeating = false;
   ++resp.pending;
@@ -293,7 +286,8 @@ void execute_flush(Request& r) {
 
 uint64_t apply_atomic(std::byte* at, const PacketHeaders& headers) noexcept {
   std::atomic_ref<uint64_t> word(*reinterpret_cast<uint64_t*>(at));
-  if (headers.opcode == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd))
+  constexpr uint8_t kOfService = 0x1f;
+  if ((headers.opcode & kOfService) == static_cast<uint8_t>(wire::Opcode::kRcFetchAdd))
     return word.fetch_add(headers.swap_add);
   uint64_t expected = headers.compare;
   word.compare_exchange_strong(expected, headers.swap_add);
@@ -408,13 +402,22 @@ void execute_early(Core& core, QueuePair& qp) {
     if (!kept) return;
     Request request{core, qp, kept->packet.headers,
                     std::span(kept->payload).first(kept->packet.payload_bytes)};
-    execute(request);
+    if (qp.type != QpType::kXrcRecv || bind_request(core, qp, request.headers)) execute(request);
     core.store.give_back(std::move(kept));
     if (qp.resp.expected_psn == psn) return;  // not ready: it comes again
   }
 }
 
 }  // namespace
+
+void refuse_request(Core& core, QueuePair& qp, wire::NakCode code) {
+  ++core.stats.naks_error_sent;
+  qp.resp.refused = true;
+  owe_nak(qp, wire::aeth_syndrome(wire::AethKind::kNak, static_cast<uint8_t>(code)));
+  const bool access = code == wire::NakCode::kRemoteAccessError;
+  core.raise(access ? AsyncEventType::kQpAccessErr : AsyncEventType::kQpReqErr, qp.user);
+  enter_error(core, qp);
+}
 
 void handle_rc_request(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
                        std::span<const std::byte> payload) {

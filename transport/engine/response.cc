@@ -45,7 +45,7 @@ void settled(ResponderState& resp, Resource& slot) noexcept {
 }
 
 void make_atomic_answer(QueuePair& qp, Resource& slot, TxPacket& packet) noexcept {
-  address_packet(qp.path, qp.attr.dest_qpn, Opcode::kRcAtomicAck, packet.headers);
+  address_packet(qp.path, qp.attr.dest_qpn, opcode_of(qp, Opcode::kRcAtomicAck), packet.headers);
   packet.headers.psn = slot.first_psn;
   packet.headers.syndrome = ack_syndrome(qp);
   packet.headers.msn = slot.msn;
@@ -94,7 +94,7 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   verbs::KeyError why{};
   const std::byte* from = nullptr;
   if (bytes != 0)
-    from = core.regions.translate(slot.rkey, qp.accessor(), slot.va + offset, bytes,
+    from = core.regions.translate(slot.rkey, {slot.pd, qp.number}, slot.va + offset, bytes,
                                   kAccessRemoteRead, why);
   if (bytes != 0 && from == nullptr) {
     slot.repeating ? decline_repetition(core, qp, slot) : refuse_read(core, qp, slot);
@@ -104,8 +104,8 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
   packet.payload[0] = {from, bytes};
   packet.payload_bytes = bytes;
   const bool last = psn_add(slot.cursor_psn, 1) == slot.run_end;
-  address_packet(qp.path, qp.attr.dest_qpn, read_opcode(slot.cursor_psn == slot.run_psn, last),
-                 packet.headers);
+  address_packet(qp.path, qp.attr.dest_qpn,
+                 opcode_of(qp, read_opcode(slot.cursor_psn == slot.run_psn, last)), packet.headers);
   packet.headers.psn = slot.cursor_psn;
   packet.headers.syndrome = ack_syndrome(qp);
   packet.headers.msn = slot.msn;
@@ -115,7 +115,7 @@ bool make_read_response(Core& core, QueuePair& qp, Resource& slot, TxPacket& pac
 }
 
 void make_ack(QueuePair& qp, uint32_t psn, uint8_t syndrome, TxPacket& packet) noexcept {
-  address_packet(qp.path, qp.attr.dest_qpn, Opcode::kRcAck, packet.headers);
+  address_packet(qp.path, qp.attr.dest_qpn, opcode_of(qp, Opcode::kRcAck), packet.headers);
   packet.headers.psn = psn;
   packet.headers.syndrome = syndrome;
   packet.headers.msn = qp.resp.msn;

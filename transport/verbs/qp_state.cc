@@ -8,12 +8,16 @@ using enum QpState;
 
 constexpr uint32_t kAlways = kQpState | kQpCurState;
 
+// Indexed by service().
+struct Masks {
+  uint32_t of[5];
+};
+
 struct Edge {
   QpState from;
   QpState to;
-  // Indexed by service: RC, UC, UD. kNoEdge: the service does not have this edge.
-  uint32_t required[3];
-  uint32_t optional[3];
+  Masks required;  // kNoEdge: the service does not have this edge
+  Masks optional;
 };
 
 constexpr uint32_t kNoEdge = 0xffffffff;
@@ -22,28 +26,57 @@ constexpr uint32_t kInitDatagram = kQpPkeyIndex | kQpPort | kQpQkey;
 constexpr uint32_t kRtrUc = kQpAv | kQpPathMtu | kQpDestQpn | kQpRqPsn;
 constexpr uint32_t kRtrRc = kRtrUc | kQpMaxDestRdAtomic | kQpMinRnrTimer;
 constexpr uint32_t kRtsRc = kQpSqPsn | kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
+constexpr uint32_t kRtsTgt = kQpSqPsn | kQpTimeout;
+constexpr uint32_t kRtrMay = kQpAccessFlags | kQpPkeyIndex;
+// Each end of XRC may be given the other's attributes too, as programs do that treat both as RC.
+constexpr uint32_t kRtrIniMay = kRtrMay | kQpMaxDestRdAtomic | kQpMinRnrTimer;
 constexpr uint32_t kLiveUc = kQpAccessFlags | kQpPathMigState;
 constexpr uint32_t kLiveRc = kLiveUc | kQpMinRnrTimer;
 constexpr uint32_t kSqdUc = kQpAv | kQpAccessFlags | kQpPkeyIndex | kQpPathMigState;
-constexpr uint32_t kSqdRc = kSqdUc | kQpPort | kQpTimeout | kQpRetryCnt | kQpRnrRetry |
-                            kQpMaxQpRdAtomic | kQpMaxDestRdAtomic | kQpMinRnrTimer;
+constexpr uint32_t kSqdIni =
+    kSqdUc | kQpPort | kQpTimeout | kQpRetryCnt | kQpRnrRetry | kQpMaxQpRdAtomic;
+constexpr uint32_t kSqdTgt = kSqdUc | kQpPort | kQpTimeout | kQpMaxDestRdAtomic | kQpMinRnrTimer;
+constexpr uint32_t kSqdRc = kSqdIni | kSqdTgt;
+
+constexpr Masks kNothing{{0, 0, 0, 0, 0}};
+constexpr Masks kLive{{kLiveRc, kLiveUc, kQpQkey, kLiveUc, kLiveRc}};
+constexpr Masks kInitAll{
+    {kInitConnected, kInitConnected, kInitDatagram, kInitConnected, kInitConnected}};
+constexpr uint32_t kAsync = kQpEnSqdAsyncNotify;
 
 constexpr Edge kEdges[] = {
-    {kReset, kInit, {kInitConnected, kInitConnected, kInitDatagram}, {0, 0, 0}},
-    {kInit, kInit, {0, 0, 0}, {kInitConnected, kInitConnected, kInitDatagram}},
+    {kReset, kInit, kInitAll, kNothing},
+    {kInit, kInit, kNothing, kInitAll},
     {kInit,
      kRtr,
-     {kRtrRc, kRtrUc, 0},
-     {kQpAccessFlags | kQpPkeyIndex, kQpAccessFlags | kQpPkeyIndex, kQpPkeyIndex | kQpQkey}},
-    {kRtr, kRts, {kRtsRc, kQpSqPsn, kQpSqPsn}, {kLiveRc, kLiveUc, kQpQkey}},
-    {kRts, kRts, {0, 0, 0}, {kLiveRc, kLiveUc, kQpQkey}},
-    {kRts, kSqd, {0, 0, 0}, {kQpEnSqdAsyncNotify, kQpEnSqdAsyncNotify, kQpEnSqdAsyncNotify}},
-    {kSqd, kRts, {0, 0, 0}, {kLiveRc, kLiveUc, kQpQkey}},
-    {kSqd, kSqd, {0, 0, 0}, {kSqdRc, kSqdUc, kQpPkeyIndex | kQpQkey}},
-    {kSqe, kRts, {kNoEdge, 0, 0}, {0, kQpAccessFlags, kQpQkey}},
+     {{kRtrRc, kRtrUc, 0, kRtrUc, kRtrRc}},
+     {{kRtrMay, kRtrMay, kQpPkeyIndex | kQpQkey, kRtrIniMay, kRtrMay}}},
+    {kRtr,
+     kRts,
+     {{kRtsRc, kQpSqPsn, kQpSqPsn, kRtsRc, kRtsTgt}},
+     {{kLiveRc, kLiveUc, kQpQkey, kLiveUc | kQpMinRnrTimer, kLiveRc | kRtsRc}}},
+    {kRts, kRts, kNothing, kLive},
+    {kRts, kSqd, kNothing, {{kAsync, kAsync, kAsync, kAsync, kAsync}}},
+    {kSqd, kRts, kNothing, kLive},
+    {kSqd, kSqd, kNothing, {{kSqdRc, kSqdUc, kQpPkeyIndex | kQpQkey, kSqdIni, kSqdTgt}}},
+    {kSqe, kRts, {{kNoEdge, 0, 0, kNoEdge, kNoEdge}}, {{0, kQpAccessFlags, kQpQkey, 0, 0}}},
 };
 
-int service(QpType type) noexcept { return type == QpType::kRc ? 0 : type == QpType::kUc ? 1 : 2; }
+int service(QpType type) noexcept {
+  switch (type) {
+    case QpType::kRc:
+      return 0;
+    case QpType::kUc:
+      return 1;
+    case QpType::kUd:
+      return 2;
+    case QpType::kXrcSend:
+      return 3;
+    case QpType::kXrcRecv:
+      return 4;
+  }
+  return 0;
+}
 
 const Edge* find_edge(QpState from, QpState to) noexcept {
   for (const Edge& edge : kEdges) {
@@ -60,11 +93,11 @@ Status check_edge(QpType type, QpState from, QpState to, uint32_t mask) noexcept
     return given == 0 ? Status() : invalid("no attribute but the state may be given here");
   }
   const Edge* edge = find_edge(from, to);
-  if (edge == nullptr || edge->required[service(type)] == kNoEdge)
+  if (edge == nullptr || edge->required.of[service(type)] == kNoEdge)
     return invalid("no such state transition");
-  const uint32_t required = edge->required[service(type)];
+  const uint32_t required = edge->required.of[service(type)];
   if ((given & required) != required) return invalid("a required attribute is missing");
-  if ((given & ~(required | edge->optional[service(type)])) != 0) {
+  if ((given & ~(required | edge->optional.of[service(type)])) != 0) {
     return invalid("an attribute is not allowed in this transition");
   }
   return {};

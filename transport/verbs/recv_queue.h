@@ -14,6 +14,10 @@
 namespace tbt::verbs {
 
 struct ProtectionDomain;
+class CompletionQueue;
+
+// Only its address matters: what shares it belongs together.
+struct XrcDomain {};
 
 // A receive that a message is being placed into.
 struct RecvWqe {
@@ -76,6 +80,9 @@ struct SharedReceiveQueue {
   uint32_t number = 0;
   uint32_t users = 0;  // queue pairs attached
   SrqListener* listeners = nullptr;
+  // XRC: who may name it, and where its completions go.
+  const XrcDomain* xrcd = nullptr;
+  CompletionQueue* cq = nullptr;
   void* user;
 
   void add(SrqListener& listener) noexcept {

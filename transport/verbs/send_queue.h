@@ -25,7 +25,7 @@ struct SendWqe {
   uint32_t imm_be = 0;
   uint32_t length = 0;
   uint32_t num_sge = 0;
-  uint32_t remote_qpn = 0;   // UD
+  uint32_t remote_qpn = 0;   // UD; XRC: the peer's SRQ
   uint32_t remote_qkey = 0;  // UD
   WrOpcode opcode = WrOpcode::kSend;
   bool signaled = false;

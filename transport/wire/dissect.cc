@@ -47,6 +47,7 @@ void add_aeth(std::string& text, const PacketHeaders& h) {
 
 void add_ext(std::string& text, const PacketHeaders& h) {
   if (h.is(kOpDeth)) add(text, " src-qp 0x%x qkey 0x%x", h.src_qp, h.qkey);
+  if (h.is(kOpXrceth)) add(text, " srq %u", h.srq_number);
   if (h.is(kOpFeth)) {
     add(text, " %s%s of %s", (h.flush & kFlushGlobal) != 0 ? "global" : "",
         (h.flush & kFlushPersistent) != 0 ? "persistent" : "",
@@ -55,7 +56,8 @@ void add_ext(std::string& text, const PacketHeaders& h) {
   if (h.is(kOpReth)) add(text, " va 0x%" PRIx64 " rkey 0x%x length %u", h.va, h.rkey, h.dma_length);
   if (h.is(kOpAtomicEth)) {
     add(text, " va 0x%" PRIx64 " rkey 0x%x swap/add %" PRIu64, h.va, h.rkey, h.swap_add);
-    if (h.opcode == static_cast<uint8_t>(Opcode::kRcCmpSwap))
+    if (h.opcode == static_cast<uint8_t>(Opcode::kRcCmpSwap) ||
+        h.opcode == static_cast<uint8_t>(xrc(Opcode::kRcCmpSwap)))
       add(text, " compare %" PRIu64, h.compare);
   }
   if (h.is(kOpAeth)) add_aeth(text, h);

@@ -20,6 +20,7 @@ constexpr uint8_t ext_bytes_of(uint32_t flags) {
   uint32_t bytes = 0;
   if (flags & kOpDeth) bytes += 8;
   if (flags & kOpFeth) bytes += 4;
+  if (flags & kOpXrceth) bytes += 4;
   if (flags & kOpReth) bytes += 16;
   if (flags & kOpAtomicEth) bytes += 28;
   if (flags & kOpAeth) bytes += 4;
@@ -77,6 +78,33 @@ constexpr Row kRows[] = {
     {Opcode::kUcWriteOnlyImm, "uc write only imm", kWrite | kOnly | kOpReth | kOpImm},
     {Opcode::kUdSendOnly, "ud send only", kSend | kOnly | kOpDeth},
     {Opcode::kUdSendOnlyImm, "ud send only imm", kSend | kOnly | kOpDeth | kOpImm},
+    {xrc(Opcode::kRcSendFirst), "xrc send first", kSend | kFirst | kOpXrceth},
+    {xrc(Opcode::kRcSendMiddle), "xrc send middle", kSend | kOpXrceth},
+    {xrc(Opcode::kRcSendLast), "xrc send last", kSend | kLast | kOpXrceth},
+    {xrc(Opcode::kRcSendLastImm), "xrc send last imm", kSend | kLast | kOpImm | kOpXrceth},
+    {xrc(Opcode::kRcSendOnly), "xrc send only", kSend | kOnly | kOpXrceth},
+    {xrc(Opcode::kRcSendOnlyImm), "xrc send only imm", kSend | kOnly | kOpImm | kOpXrceth},
+    {xrc(Opcode::kRcWriteFirst), "xrc write first", kWrite | kFirst | kOpReth | kOpXrceth},
+    {xrc(Opcode::kRcWriteMiddle), "xrc write middle", kWrite | kOpXrceth},
+    {xrc(Opcode::kRcWriteLast), "xrc write last", kWrite | kLast | kOpXrceth},
+    {xrc(Opcode::kRcWriteLastImm), "xrc write last imm", kWrite | kLast | kOpImm | kOpXrceth},
+    {xrc(Opcode::kRcWriteOnly), "xrc write only", kWrite | kOnly | kOpReth | kOpXrceth},
+    {xrc(Opcode::kRcWriteOnlyImm), "xrc write only imm",
+     kWrite | kOnly | kOpReth | kOpImm | kOpXrceth},
+    {xrc(Opcode::kRcReadRequest), "xrc read request",
+     kOpRequest | kOpRead | kOnly | kOpReth | kOpXrceth},
+    {xrc(Opcode::kRcReadResponseFirst), "xrc read response first",
+     kReadResponse | kFirst | kOpAeth},
+    {xrc(Opcode::kRcReadResponseMiddle), "xrc read response middle", kReadResponse},
+    {xrc(Opcode::kRcReadResponseLast), "xrc read response last", kReadResponse | kLast | kOpAeth},
+    {xrc(Opcode::kRcReadResponseOnly), "xrc read response only", kReadResponse | kOnly | kOpAeth},
+    {xrc(Opcode::kRcAck), "xrc ack", kOpResponse | kOnly | kOpAeth},
+    {xrc(Opcode::kRcAtomicAck), "xrc atomic ack",
+     kOpResponse | kOpAtomic | kOnly | kOpAeth | kOpAtomicAckEth},
+    {xrc(Opcode::kRcCmpSwap), "xrc compare swap", kAtomicRequest | kOpXrceth},
+    {xrc(Opcode::kRcFetchAdd), "xrc fetch add", kAtomicRequest | kOpXrceth},
+    {xrc(Opcode::kRcSendLastInv), "xrc send last inv", kSend | kLast | kOpIeth | kOpXrceth},
+    {xrc(Opcode::kRcSendOnlyInv), "xrc send only inv", kSend | kOnly | kOpIeth | kOpXrceth},
     {Opcode::kQpReset, "qp reset", kOpControl | kOnly},
     {Opcode::kUcCredit, "uc credit", kOpControl | kOnly},
     {Opcode::kUcCreditRequest, "uc credit request", kOpControl | kOnly},

@@ -1,5 +1,5 @@
-// The BTH opcode table: for every opcode of RC, UC and UD what it is and which headers follow the
-// BTH, as data (IBTA vol. 1, table 35 "OpCode field"; the kernel keeps the same table in
+// The BTH opcode table: for every opcode of RC, UC, UD and XRC what it is and which headers follow
+// the BTH, as data (IBTA vol. 1, table 35 "OpCode field"; the kernel keeps the same table in
 // rxe_opcode.c). Four manufacturer-specific opcodes (0xC0-0xC3) carry our own queue-pair control
 // messages; docs/wire.md.
 #pragma once
@@ -56,6 +56,12 @@ enum class Opcode : uint8_t {
       0xc3  // RC: an acknowledge that also says which later packets have arrived; AETH, QpControl
 };
 
+// XRC numbers its packets as RC does, from here on, and puts an XRCETH into every request.
+inline constexpr uint8_t kXrcBase = 0xa0;
+constexpr Opcode xrc(Opcode rc) noexcept {
+  return static_cast<Opcode>(static_cast<uint8_t>(rc) | kXrcBase);
+}
+
 // Properties of an opcode; a bit set.
 enum OpcodeFlags : uint32_t {
   kOpRequest = 1u << 0,   // requester -> responder
@@ -77,6 +83,7 @@ enum OpcodeFlags : uint32_t {
   kOpControl = 1u << 16,  // ours: a QpControl body follows the BTH
   kOpFeth = 1u << 17,     // FLUSH
   kOpAtomicWrite = 1u << 18,
+  kOpXrceth = 1u << 19,
 };
 
 struct OpcodeInfo {
@@ -92,8 +99,8 @@ inline bool opcode_has(uint8_t opcode, uint32_t flags) noexcept {
   return (opcode_info(opcode).flags & flags) == flags;
 }
 
-// The transport service in the opcode's three high bits: 0 RC, 1 UC, 3 UD, 6 and 7 manufacturer
-// specific.
+// The transport service in the opcode's three high bits: 0 RC, 1 UC, 3 UD, 5 XRC, 6 and 7
+// manufacturer specific.
 constexpr uint8_t opcode_service(uint8_t opcode) noexcept { return opcode >> 5; }
 
 }  // namespace tbt::wire

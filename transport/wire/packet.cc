@@ -21,6 +21,8 @@ constexpr uint8_t kGrhNextHeader = 0x1b;
 // it.
 constexpr uint32_t kIcrcBytes = 4;
 constexpr uint32_t k24Bits = 0xffffff;
+// Extension headers between BTH and RETH: one of them at most.
+constexpr uint32_t kBeforeReth = kOpDeth | kOpFeth | kOpXrceth;
 
 void put_lrh(const PacketHeaders& h, size_t packet_bytes, std::byte* p) noexcept {
   p[0] = std::byte{0};  // VL 0, LVer 0
@@ -64,14 +66,14 @@ std::byte* put_atomic_eth(const PacketHeaders& h, std::byte* p) noexcept {
 }
 
 void put_ext(const PacketHeaders& h, uint32_t flags, std::byte* p) noexcept {
-  if ((flags & (kOpDeth | kOpFeth)) == 0) {
-    // what follows the BTH in most packets
+  if ((flags & kBeforeReth) == 0) {
+    // so most packets
   } else if (flags & kOpDeth) {
     store_be<uint32_t>(p, h.qkey);
     store_be<uint32_t>(p + 4, h.src_qp & k24Bits);
     p += 8;
-  } else if (flags & kOpFeth) {
-    store_be<uint32_t>(p, h.flush);
+  } else {
+    store_be<uint32_t>(p, flags & kOpFeth ? h.flush : h.srq_number & k24Bits);
     p += 4;
   }
   if (flags & kOpReth) {
@@ -141,14 +143,17 @@ void get_rare(const std::byte* p, uint32_t flags, PacketHeaders& h) noexcept {
 }
 
 void get_ext(const std::byte* p, uint32_t flags, PacketHeaders& h) noexcept {
-  if ((flags & (kOpDeth | kOpFeth)) == 0) {
-    // what follows the BTH in most packets
+  if ((flags & kBeforeReth) == 0) {
+    // so most packets
   } else if (flags & kOpDeth) {
     h.qkey = load_be<uint32_t>(p);
     h.src_qp = load_be<uint32_t>(p + 4) & k24Bits;
     p += 8;
-  } else {
+  } else if (flags & kOpFeth) {
     h.flush = load_be<uint32_t>(p);
+    p += 4;
+  } else {
+    h.srq_number = load_be<uint32_t>(p) & k24Bits;
     p += 4;
   }
   if (flags & kOpReth) {

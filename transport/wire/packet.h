@@ -83,6 +83,8 @@ struct PacketHeaders {
   uint32_t dma_length = 0;
   // FETH: bits 3:0 placement, 5:4 selectivity (FlushPlacement, FlushSelectivity); the others are 0
   uint32_t flush = 0;
+  // XRCETH
+  uint32_t srq_number = 0;  // 24 bits
   // AETH
   uint8_t syndrome = 0;
   uint32_t msn = 0;  // 24 bits

@@ -203,6 +203,7 @@ struct DoubleContext final : Context {
     cq.options = options;
     return static_cast<Cq*>(&cq);
   }
+  Result<Xrcd*> create_xrcd(Xrcd*) override { return Status(EOPNOTSUPP); }
   [[nodiscard]] uint64_t now_ns() const noexcept override { return 5'000'000'123; }
   void close() override {}
 };

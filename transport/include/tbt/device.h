@@ -31,6 +31,7 @@ class Mw;
 class Cq;
 class Qp;
 class Srq;
+class Xrcd;
 
 struct DeviceInfo {
   std::string name;   // "tbt0", "tbt0c0"
@@ -43,6 +44,7 @@ struct DeviceAttr {
   uint16_t vendor_id = 0;  // of the NHI
   uint16_t vendor_part_id = 0;
   std::string fw_version;
+  uint64_t host_incarnation = 0;  // of the host's daemon: the same for all its processes
 };
 
 struct PortAttr {
@@ -84,9 +86,9 @@ struct CqOptions {
 };
 
 struct QpOptions {
-  QpType type = QpType::kRc;
-  Cq* send_cq = nullptr;
-  Cq* recv_cq = nullptr;
+  QpType type = QpType::kRc;  // kXrcRecv is made by its Xrcd
+  Cq* send_cq = nullptr;      // kXrcRecv: none of these three
+  Cq* recv_cq = nullptr;      // kXrcSend: none
   Srq* srq = nullptr;
   QpCaps cap{};
   bool sq_sig_all = false;
@@ -98,6 +100,8 @@ struct SrqOptions {
   uint32_t max_sge = 0;
   uint32_t limit = 0;
   void* user = nullptr;
+  Xrcd* xrcd = nullptr;  // makes it an XRC SRQ, which tells of its messages at a CQ of its own
+  Cq* cq = nullptr;
 };
 
 // Protection domain.
@@ -179,6 +183,7 @@ class TBT_EXPORT Srq {
   virtual Status resize(uint32_t max_wr) = 0;          // ENOSYS where not supported
   [[nodiscard]] virtual SrqOptions query() const = 0;  // granted sizes, the limit as it is armed
   [[nodiscard]] virtual uint32_t number() const noexcept = 0;
+  // EBUSY while a queue pair uses it, or a message of XRC is arriving in it.
   virtual Status destroy() = 0;
 
  protected:
@@ -204,6 +209,17 @@ class TBT_EXPORT Qp {
   ~Qp() = default;
 };
 
+// XRC domain: which SRQs the peers of a TGT queue pair may name.
+class TBT_EXPORT Xrcd {
+ public:
+  // A TGT (kXrcRecv). Of the options only `user` matters.
+  virtual Result<Qp*> create_qp(const QpOptions& options) = 0;
+  virtual Status destroy() = 0;  // EBUSY while a queue pair or SRQ of it lives
+
+ protected:
+  ~Xrcd() = default;
+};
+
 class TBT_EXPORT Context {
  public:
   // Devices of this process's host. Attaches to the daemon the first time; if that cannot be, says
@@ -218,6 +234,8 @@ class TBT_EXPORT Context {
   [[nodiscard]] virtual Gid query_gid(uint32_t index) const = 0;
   virtual Result<Pd*> create_pd() = 0;
   virtual Result<Cq*> create_cq(const CqOptions& options) = 0;
+  // A domain of its own, or one more handle of the domain of another (perhaps another context's).
+  virtual Result<Xrcd*> create_xrcd(Xrcd* same_as) = 0;
   [[nodiscard]] virtual uint64_t now_ns() const noexcept = 0;  // the clock of Wc::timestamp_ns
   virtual void close() = 0;
 

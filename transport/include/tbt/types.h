@@ -12,7 +12,9 @@ struct Gid {
   bool operator==(const Gid&) const = default;
 };
 
-enum class QpType : uint8_t { kRc = 2, kUc = 3, kUd = 4 };
+// The two of XRC are the ends of one connection: requests go from kXrcSend (INI) to kXrcRecv (TGT)
+// and name the SRQ that they are for.
+enum class QpType : uint8_t { kRc = 2, kUc = 3, kUd = 4, kXrcSend = 9, kXrcRecv = 10 };
 enum class QpState : uint8_t { kReset, kInit, kRtr, kRts, kSqd, kSqe, kErr };
 const char* qp_state_name(QpState state) noexcept;
 
@@ -156,7 +158,7 @@ struct SendWr {
   uint64_t compare_add = 0;  // compare value, or the addend; kBindMw, kFlush: length; 0 unbinds
   uint64_t swap = 0;         // kBindMw: AccessFlags; kFlush: placement | selectivity << 4
   Ah* ah = nullptr;          // UD
-  uint32_t remote_qpn = 0;
+  uint32_t remote_qpn = 0;   // UD; XRC: number of the peer's SRQ
   uint32_t remote_qkey = 0;
 };
 
