@@ -72,10 +72,11 @@ void Traffic::post_receives(Instant now, Side& side) {
 void Traffic::draw_request(Side& side, SendWr& wr, Sent& sent) {
   Side& peer = peer_of(side);
   static constexpr WrOpcode kOpcodes[] = {
-      WrOpcode::kSend,         WrOpcode::kSendImm,     WrOpcode::kRdmaWrite,
-      WrOpcode::kRdmaWriteImm, WrOpcode::kRdmaRead,    WrOpcode::kCmpSwap,
-      WrOpcode::kFetchAdd,     WrOpcode::kAtomicWrite, WrOpcode::kFlush};
-  wr.opcode = sent.opcode = kOpcodes[rng_.below(xrc() ? 7 : reliable() ? 9 : 2)];
+      WrOpcode::kSend,     WrOpcode::kSendImm, WrOpcode::kRdmaWrite, WrOpcode::kRdmaWriteImm,
+      WrOpcode::kRdmaRead, WrOpcode::kCmpSwap, WrOpcode::kFetchAdd};
+  wr.opcode = sent.opcode = kOpcodes[rng_.below(reliable() ? 7 : 2)];
+  if (options_.type == QpType::kRc && rng_.below(10) == 0)
+    wr.opcode = sent.opcode = rng_.below(2) == 0 ? WrOpcode::kAtomicWrite : WrOpcode::kFlush;
   sent.length = draw_length();
   wr.imm_be = static_cast<uint32_t>(rng_.next());
   if (xrc()) wr.remote_qpn = peer.srq->number;

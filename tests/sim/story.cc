@@ -93,7 +93,7 @@ void World::draw_traffic() {
   const uint32_t b = (a + 1 + rng_.below(hosts() - 1)) % hosts();
   TrafficOptions options;
   options.type = rng_.below(3) == 0   ? QpType::kUc
-                 : rng_.below(4) == 0 ? QpType::kXrcSend
+                 : rng_.below(6) == 0 ? QpType::kXrcSend
                                       : QpType::kRc;
   options.mtu = static_cast<uint8_t>(1 + rng_.below(5));
   // Close to the wrap and to the middle of the sequence space, or anywhere.
