@@ -16,7 +16,8 @@ std::optional<verbs::Path> Harness::resolve(uint8_t, const AddressVector& addres
   return path;
 }
 
-Harness::Harness(const Setup& setup) {
+Harness::Harness(const Setup& setup)
+    : xrc_(setup.type == QpType::kXrcSend || setup.type == QpType::kXrcRecv) {
   Options options;
   options.uc_drop = setup.uc_drop;
   options.go_back_n = setup.go_back_n;

@@ -91,9 +91,10 @@ class Harness : private Router {
   bool route_lasts = false;
 
  private:
+  bool xrc_;  // the queue pair may be destroyed before the last packet is looked at
   [[nodiscard]] wire::Opcode of_service(wire::Opcode opcode) const {
     const bool ours = wire::opcode_has(static_cast<uint8_t>(opcode), wire::kOpControl);
-    return qp->opcode_base == wire::kXrcBase && !ours ? wire::xrc(opcode) : opcode;
+    return xrc_ && !ours ? wire::xrc(opcode) : opcode;
   }
   bool lasts(const verbs::Path&) const override { return route_lasts; }
   std::optional<verbs::Path> resolve(uint8_t, const AddressVector& address,
