@@ -15,7 +15,7 @@
 namespace tbt::tool {
 namespace {
 
-constexpr int kAnswerTimeoutMs = 2000;
+constexpr int kAnswerTimeoutMs = 5000;  // as fabric::attach()
 
 Result<std::string> ask(const std::string& socket_path, const fabric::Request& request) {
   const auto socket = sys::connect_seqpacket(socket_path);

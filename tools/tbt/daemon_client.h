@@ -10,7 +10,7 @@
 namespace tbt::tool {
 
 // The daemon's answer to "status" (docs/daemon.md). Errors are those of connecting, ETIMEDOUT if it
-// does not answer within 2 s, EACCES and EAGAIN if it refuses.
+// does not answer within 5 s, EACCES and EAGAIN if it refuses.
 Result<nlohmann::json> ask_status(const std::string& socket_path);
 
 // The same, with one line for the user on failure.

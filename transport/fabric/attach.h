@@ -37,7 +37,7 @@ struct Attachment {
 std::string daemon_socket_path();
 
 // Errors: ENOENT no daemon there (no socket), ECONNREFUSED a dead daemon's socket, EACCES not
-// allowed, EAGAIN no free slot, EPROTO versions differ, EMFILE too few descriptors. Waits at most 2
+// allowed, EAGAIN no free slot, EPROTO versions differ, EMFILE too few descriptors. Waits at most 5
 // s.
 Result<std::unique_ptr<Attachment>> attach(const std::string& socket_path);
 
