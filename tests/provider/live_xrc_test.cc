@@ -161,7 +161,7 @@ TEST_F(Xrc, DomainsWithoutAFileAreAllDifferent) {
 // Run in a process of its own by the test below.
 TEST_F(Xrc, ChildOfTheTestBelow) {
   const char* path = std::getenv(kFileVariable);
-  if (path == nullptr) GTEST_SKIP();
+  if (path == nullptr) GTEST_SKIP() << "the test below starts it with a file";
   const int fd = ::open(path, O_RDONLY | O_CLOEXEC);
   ASSERT_GE(fd, 0);
   EXPECT_EQ(open_domain(fd, O_CREAT), nullptr);
