@@ -100,7 +100,7 @@ class Flood : public testing::Test {
   void carry(End& from, End& to, std::deque<OnTheWay>& way) {
     TxPacket packet;
     if (from.endpoint.poll_transmit(from.now, 0, packet) && ++carried % kLostOneIn != 0) {
-      OnTheWay& sent_now = way.emplace_back(from.now + kLatency, packet.headers);
+      OnTheWay& sent_now = way.emplace_back(OnTheWay{from.now + kLatency, packet.headers, {}});
       for (uint32_t i = 0; i < packet.pieces; ++i) {
         sent_now.payload.insert(sent_now.payload.end(), packet.payload[i].begin(),
                                 packet.payload[i].end());
