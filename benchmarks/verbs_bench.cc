@@ -59,7 +59,8 @@ bool stamped(const std::byte* buffer, size_t bytes, uint32_t number) {
   return *const_cast<const volatile std::byte*>(buffer + bytes - 1) == static_cast<std::byte>(number);
 }
 
-// A ping-pong of SENDs. Receives are posted before the other end is told to begin.
+// A ping-pong of SENDs. Receives are posted before the other end is told to begin. The one buffer may be changed
+// once the other end's answer shows that its last message has arrived, and not before.
 double send_latency(Endpoint& endpoint, const Order& order, bool first) {
   SendWindow window(endpoint, kSendDepth / 2);
   double start = 0;
@@ -67,12 +68,15 @@ double send_latency(Endpoint& endpoint, const Order& order, bool first) {
   for (uint32_t round = 0; round < rounds; ++round) {
     if (round == kWarmUp) start = now_s();
     const bool last = round + 1 == rounds;
-    stamp(endpoint.out(), order.bytes, round);
-    if (first) window.post(IBV_WR_SEND, order.bytes, last);
+    const auto send = [&] {
+      stamp(endpoint.out(), order.bytes, round);
+      window.post(IBV_WR_SEND, order.bytes, last);
+    };
+    if (first) send();
     while (endpoint.poll_recvs() == 0) relax();
     if (!stamped(endpoint.in(), order.bytes, round)) fail("SEND carried wrong data");
     if (round + 64 < rounds) endpoint.post_recv(order.bytes);
-    if (!first) window.post(IBV_WR_SEND, order.bytes, last);
+    if (!first) send();
   }
   const double seconds = now_s() - start;
   window.finish();
@@ -89,8 +93,11 @@ double write_latency(Endpoint& endpoint, const Order& order, bool first, bool po
     if (round == kWarmUp) start = now_s();
     const bool last = round + 1 == rounds;
     const uint32_t number = round + 1;
-    stamp(endpoint.out(), order.bytes, number);
-    if (first) window.post(IBV_WR_RDMA_WRITE, order.bytes, last);
+    const auto send = [&] {
+      stamp(endpoint.out(), order.bytes, number);
+      window.post(IBV_WR_RDMA_WRITE, order.bytes, last);
+    };
+    if (first) send();
     while (!stamped(endpoint.in(), order.bytes, number)) {
       if (poll_cq) {
         window.take();
@@ -98,7 +105,7 @@ double write_latency(Endpoint& endpoint, const Order& order, bool first, bool po
         relax();
       }
     }
-    if (!first) window.post(IBV_WR_RDMA_WRITE, order.bytes, last);
+    if (!first) send();
   }
   const double seconds = now_s() - start;
   window.finish();
