@@ -47,7 +47,16 @@ TEST(Crc32c, KnownAnswers) {
   EXPECT_EQ(crc32c(v), 0x113fdb5cu);
 }
 
-// 384 and 3072 are where the three-stream loops begin.
+std::vector<Crc32cForm> forms() {
+  std::vector<Crc32cForm> there;
+  for (Crc32cForm form :
+       {Crc32cForm::kTable, Crc32cForm::kInstruction, Crc32cForm::kFolding}) {
+    if (has_crc32c_form(form)) there.push_back(form);
+  }
+  return there;
+}
+
+// 256 is where folding begins, 384 and 3072 where the three-stream loops do.
 TEST(Crc32c, EveryLengthAndFormAgreesWithThePolynomial) {
   const auto bytes = random_bytes(8192, 1);
   std::vector<size_t> lengths;
@@ -59,10 +68,14 @@ TEST(Crc32c, EveryLengthAndFormAgreesWithThePolynomial) {
     const testing::ExactBytes exact{std::span(bytes).first(n)};
     const uint32_t expected = bit_by_bit(exact.span());
     ASSERT_EQ(crc32c(exact.span()), expected) << n;
-    ASSERT_EQ(~crc32c_update_by_table(kCrc32cInit, exact.span()), expected) << n;
-    testing::ExactBytes copy{std::vector<std::byte>(n)};
-    ASSERT_EQ(~crc32c_copy(kCrc32cInit, copy.writable().data(), exact.span()), expected) << n;
-    ASSERT_TRUE(std::ranges::equal(copy.span(), exact.span())) << n;
+    for (Crc32cForm form : forms()) {
+      const int name = static_cast<int>(form);
+      ASSERT_EQ(~crc32c_update_by(form, kCrc32cInit, exact.span()), expected) << n << ' ' << name;
+      testing::ExactBytes copy{std::vector<std::byte>(n)};
+      std::byte* const to = copy.writable().data();
+      ASSERT_EQ(~crc32c_copy_by(form, kCrc32cInit, to, exact.span()), expected) << n << ' ' << name;
+      ASSERT_TRUE(std::ranges::equal(copy.span(), exact.span())) << n << ' ' << name;
+    }
   }
 }
 
@@ -86,18 +99,22 @@ TEST(Crc32c, AlignmentDoesNotMatter) {
   const auto bytes = random_bytes(4096 + 16, 4);
   for (size_t at = 0; at < 16; ++at) {
     const auto part = std::span(bytes).subspan(at, 4000);
-    EXPECT_EQ(crc32c(part), bit_by_bit(part)) << at;
+    for (Crc32cForm form : forms()) {
+      EXPECT_EQ(~crc32c_update_by(form, kCrc32cInit, part), bit_by_bit(part)) << at;
+    }
   }
 }
 
 TEST(Crc32c, CopyWritesOnlyItsOwnBytes) {
   const auto bytes = random_bytes(1000, 5);
-  for (size_t n : {0u, 1u, 7u, 8u, 9u, 383u, 384u, 1000u}) {
-    std::vector<std::byte> to(n + 16, std::byte{0x5a});
-    crc32c_copy(kCrc32cInit, to.data() + 8, std::span(bytes).first(n));
-    for (size_t i = 0; i < 8; ++i) {
-      EXPECT_EQ(to[i], std::byte{0x5a});
-      EXPECT_EQ(to[n + 8 + i], std::byte{0x5a});
+  for (Crc32cForm form : forms()) {
+    for (size_t n : {0u, 1u, 7u, 8u, 9u, 255u, 256u, 383u, 384u, 400u, 1000u}) {
+      std::vector<std::byte> to(n + 16, std::byte{0x5a});
+      crc32c_copy_by(form, kCrc32cInit, to.data() + 8, std::span(bytes).first(n));
+      for (size_t i = 0; i < 8; ++i) {
+        EXPECT_EQ(to[i], std::byte{0x5a});
+        EXPECT_EQ(to[n + 8 + i], std::byte{0x5a});
+      }
     }
   }
 }

@@ -1,4 +1,5 @@
-// Three implementations of CRC32C, chosen at the first call by what the machine has.
+// The forms of CRC32C, chosen at the first call by what the machine has; the one on 512 bits is in
+// crc32c_folding.cc.
 //
 // The x86 crc32 instruction takes three cycles but one can start in each, so long buffers are cut
 // into three streams whose states are joined afterwards: appending N zero bytes to a message
@@ -10,7 +11,9 @@
 #include <array>
 #include <atomic>
 
+#include "base/assert.h"
 #include "base/bytes.h"
+#include "wire/crc32c_folding.h"
 
 #if defined(__x86_64__)
 #include <nmmintrin.h>
@@ -193,6 +196,39 @@ bool machine_has_crc() noexcept { return false; }
 
 #endif
 
+// Long buffers are folded; what is left of them, and short ones, are the instruction's.
+template <bool kCopy>
+uint32_t run_folding(uint32_t state, std::byte* to, const std::byte* from, size_t n) noexcept {
+  if (n < kFoldingMin) return run_hardware<kCopy>(state, to, from, n);
+  size_t done = 0;
+  if constexpr (kCopy) {
+    done = crc32c_fold_copy(state, to, from, n);
+    to += done;
+  } else {
+    done = crc32c_fold(state, from, n);
+  }
+  return run_hardware<kCopy>(state, to, from + done, n - done);
+}
+
+bool machine_has(Crc32cForm form) noexcept {
+  switch (form) {
+    case Crc32cForm::kTable: return true;
+    case Crc32cForm::kInstruction: return machine_has_crc();
+    case Crc32cForm::kFolding: return machine_has_crc() && machine_can_fold();
+  }
+  return false;
+}
+
+template <bool kCopy>
+Function function_of(Crc32cForm form) noexcept {
+  switch (form) {
+    case Crc32cForm::kFolding: return &run_folding<kCopy>;
+    case Crc32cForm::kInstruction: return &run_hardware<kCopy>;
+    case Crc32cForm::kTable: break;
+  }
+  return &run_table<kCopy>;
+}
+
 // The pointers start at a function that replaces them: nothing runs when the library is loaded, and
 // every thread that races here stores the same value.
 template <bool kCopy>
@@ -203,9 +239,12 @@ constinit std::atomic<Function> chosen{&choose<kCopy>};
 
 template <bool kCopy>
 uint32_t choose(uint32_t state, std::byte* to, const std::byte* from, size_t n) noexcept {
-  const Function best = machine_has_crc() ? &run_hardware<kCopy> : &run_table<kCopy>;
-  chosen<kCopy>.store(best, std::memory_order_relaxed);
-  return best(state, to, from, n);
+  Crc32cForm best = Crc32cForm::kTable;
+  if (machine_has(Crc32cForm::kInstruction)) best = Crc32cForm::kInstruction;
+  if (machine_has(Crc32cForm::kFolding)) best = Crc32cForm::kFolding;
+  const Function function = function_of<kCopy>(best);
+  chosen<kCopy>.store(function, std::memory_order_relaxed);
+  return function(state, to, from, n);
 }
 
 }  // namespace
@@ -218,8 +257,18 @@ uint32_t crc32c_copy(uint32_t state, std::byte* to, std::span<const std::byte> f
   return chosen<true>.load(std::memory_order_relaxed)(state, to, from.data(), from.size());
 }
 
-uint32_t crc32c_update_by_table(uint32_t state, std::span<const std::byte> bytes) noexcept {
-  return run_table<false>(state, nullptr, bytes.data(), bytes.size());
+bool has_crc32c_form(Crc32cForm form) noexcept { return machine_has(form); }
+
+uint32_t crc32c_update_by(Crc32cForm form, uint32_t state,
+                          std::span<const std::byte> bytes) noexcept {
+  TBT_ASSERT(machine_has(form));
+  return function_of<false>(form)(state, nullptr, bytes.data(), bytes.size());
+}
+
+uint32_t crc32c_copy_by(Crc32cForm form, uint32_t state, std::byte* to,
+                        std::span<const std::byte> from) noexcept {
+  TBT_ASSERT(machine_has(form));
+  return function_of<true>(form)(state, to, from.data(), from.size());
 }
 
 }  // namespace tbt::wire
