@@ -88,14 +88,18 @@ TEST(Sequence, ARepeatedAtomicOlderThanWhatIsKeptIsDropped) {
   first.swap_add = 5;
   h.receive(first);
   h.expect_packet(Opcode::kRcAtomicAck);
-  auto second = h.from_peer(Opcode::kRcFetchAdd, kRqPsn + 1);
-  second.swap_add = 7;
-  h.receive(second);
-  h.expect_packet(Opcode::kRcAtomicAck);
+  auto later = h.from_peer(Opcode::kRcFetchAdd, kRqPsn);
+  later.swap_add = 7;
+  for (uint32_t i = 1; i <= kAnswersPerAgreed; ++i) {
+    later.psn = kRqPsn + i;
+    h.receive(later);
+    h.expect_packet(Opcode::kRcAtomicAck);
+  }
   h.receive(first);
   h.expect_silence();
-  EXPECT_EQ(h.memory[0], std::byte{12}) << "each executed once";
-  h.receive(second);
+  EXPECT_EQ(h.memory[0], std::byte{5 + 7 * kAnswersPerAgreed}) << "each executed once";
+  later.psn = kRqPsn + 1;
+  h.receive(later);
   EXPECT_EQ(h.expect_packet(Opcode::kRcAtomicAck).headers.atomic_result, 5u);
 }
 

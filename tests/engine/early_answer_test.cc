@@ -1,4 +1,4 @@
-// Answers of READs that come before their turn and cannot be placed.
+// Answers of READs that come before their turn.
 #include "harness.h"
 
 namespace tbt::engine {
@@ -41,6 +41,71 @@ TEST(EarlyAnswer, ThatCannotBePlacedFailsItsOwnReadAndNotTheOldest) {
   const Wc wc = h.expect_completion(WcStatus::kLocProt);
   EXPECT_EQ(wc.wr_id, 2u);
   EXPECT_EQ(wc.vendor_err, kVendorLocalKey);
+}
+
+void expect_request(Harness& h, uint32_t psn) {
+  EXPECT_EQ(h.expect_packet(Opcode::kRcReadRequest).headers.psn, psn);
+}
+
+void send_everything(Harness& h) {
+  TxPacket packet;
+  while (h.endpoint->poll_transmit(h.now, h.qp->path.rail, packet)) {
+  }
+}
+
+TEST(EarlyAnswer, MakesRoomForAnotherRead) {
+  Harness h;  // 2
+  for (uint32_t i = 0; i < 4; ++i) h.post(WrOpcode::kRdmaRead, i, i * 2 * kMtu, 2 * kMtu);
+  expect_request(h, kSqPsn);
+  expect_request(h, kSqPsn + 2);
+  h.expect_silence();
+  // Half of the second is not enough, and the first's is asked for again.
+  h.receive(h.from_peer(Opcode::kRcReadResponseFirst, kSqPsn + 2), bytes(kMtu));
+  expect_request(h, kSqPsn);
+  h.expect_silence();
+  h.receive(h.from_peer(Opcode::kRcReadResponseLast, kSqPsn + 3), bytes(kMtu));
+  expect_request(h, kSqPsn + 4);
+  h.expect_silence();
+  h.expect_no_completion();
+  h.receive(h.from_peer(Opcode::kRcReadResponseFirst, kSqPsn), bytes(kMtu));
+  h.receive(h.from_peer(Opcode::kRcReadResponseLast, kSqPsn + 1), bytes(kMtu));
+  EXPECT_EQ(h.expect_completion().wr_id, 0u);
+  EXPECT_EQ(h.expect_completion().wr_id, 1u);
+  expect_request(h, kSqPsn + 6);
+  h.expect_silence();
+}
+
+// The responder keeps no more of them.
+TEST(EarlyAnswer, MakesRoomForSoManyReadsOnly) {
+  Harness h({.timeout = 0});
+  const uint32_t most = 2 * kAnswersPerAgreed;
+  for (uint32_t i = 0; i < most + 1; ++i) h.post(WrOpcode::kRdmaRead, i, 0, kMtu);
+  send_everything(h);
+  for (uint32_t i = 1; i < most; ++i) {
+    EXPECT_EQ(h.qp->req.answers_due, i + 1);
+    h.receive(h.from_peer(Opcode::kRcReadResponseOnly, kSqPsn + i), bytes(kMtu));
+    send_everything(h);
+  }
+  EXPECT_EQ(h.qp->req.answers_due, most);
+  EXPECT_EQ(h.qp->req.answers_whole, most - 1);
+  EXPECT_EQ(h.qp->req.next_psn, kSqPsn + most) << "the last one was not started";
+}
+
+// What cannot be noted behind a gap would have to be sent again.
+TEST(EarlyAnswer, NoMoreIsAskedForThanCanBeNoted) {
+  constexpr uint32_t kPackets = 64;
+  constexpr uint32_t kFit = kReorderPackets / kPackets;
+  Harness h({.rd_atomic = 128, .caps = {2 * kFit, 16, 4, 4, 64}});
+  for (uint32_t i = 0; i < kFit + 1; ++i) h.post(WrOpcode::kRdmaRead, i, 0, kPackets * kMtu);
+  for (uint32_t i = 0; i < kFit; ++i) expect_request(h, kSqPsn + i * kPackets);
+  h.expect_silence();
+  for (uint32_t i = 0; i < kPackets; ++i) {
+    const Opcode opcode = i == 0              ? Opcode::kRcReadResponseFirst
+                          : i == kPackets - 1 ? Opcode::kRcReadResponseLast
+                                              : Opcode::kRcReadResponseMiddle;
+    h.receive(h.from_peer(opcode, kSqPsn + i), bytes(kMtu));
+  }
+  expect_request(h, kSqPsn + kFit * kPackets);
 }
 
 }  // namespace

@@ -43,14 +43,17 @@ void check_numbers(const QueuePair& qp) {
 // READs and atomics that are counted are those in the queue.
 void check_answers(QueuePair& qp) {
   uint32_t due = 0;
+  uint32_t whole = 0;
   uint32_t psns = 0;
   for (uint32_t i = qp.sq.head; i != qp.sq.tail; ++i) {
     const verbs::SendWqe& wqe = qp.sq.at(i);
     if (!wqe.started || !wqe.wants_answer()) continue;
     ++due;
+    whole += wqe.read_early == wqe.psn_count ? 1 : 0;
     psns += wqe.psn_count - wqe.read_packets;
   }
   TBT_ASSERT(due == qp.req.answers_due && psns == qp.req.read_psns);
+  TBT_ASSERT(whole == qp.req.answers_whole);
 }
 
 void check_timers(const QueuePair& qp) {

@@ -140,12 +140,21 @@ void Machine::check_state(uint32_t side) {
   if (set_bits(req) != req.sacked_count) breaks(side, "the count of what arrived early");
   auto& sq = const_cast<verbs::SendQueue&>(qp.sq);
   uint32_t answers = 0;
-  for (uint32_t i = sq.head; i != sq.tail; ++i)
-    answers += sq.at(i).started && sq.at(i).wants_answer() ? 1 : 0;
+  uint32_t whole = 0;
+  for (uint32_t i = sq.head; i != sq.tail; ++i) {
+    if (!sq.at(i).started || !sq.at(i).wants_answer()) continue;
+    ++answers;
+    whole += sq.at(i).read_early == sq.at(i).psn_count ? 1 : 0;
+  }
   if (answers != req.answers_due) breaks(side, "the count of answers that are due");
+  if (whole != req.answers_whole) breaks(side, "the count of answers that are here behind a gap");
   const auto pending = std::ranges::count_if(qp.resp.resources, &engine::Resource::pending);
   if (static_cast<uint32_t>(pending) != qp.resp.pending)
     breaks(side, "the count of answers that are owed");
+  const auto repeats = std::ranges::count_if(
+      qp.resp.resources, [](const auto& slot) { return slot.pending && slot.repeating; });
+  if (static_cast<uint32_t>(repeats) != qp.resp.repeats)
+    breaks(side, "the count of answers that are repeated");
   const uint32_t used = scenario_.retry_cnt - req.retries_left;
   if (used > ends_[side]->retries()) breaks(side, "more retries are used than were made");
 }

@@ -27,6 +27,7 @@ class Digest {
 void add(Digest& d, const engine::RequesterState& req, Instant now) {
   for (const uint32_t word :
        {req.cursor, req.send_psn, req.next_psn, req.una_psn, req.sent_end, req.ssn, req.answers_due,
+        req.answers_whole,
         req.read_psns, req.since_ack_req, req.credit_limit, req.timed_psn, req.window,
         req.window_acked, req.repair_end, req.repaired_to, req.round_mark, req.fresh_cursor}) {
     d.add(word);
@@ -49,10 +50,14 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
 }
 
 void add(Digest& d, const engine::ResponderState& resp) {
-  for (const uint32_t word : {resp.expected_psn, resp.msn, resp.nak_psn, resp.resource_tail,
-                              resp.pending, resp.write_length}) {
+  for (const uint32_t word : {resp.expected_psn, resp.msn, resp.nak_psn, resp.pending,
+                              resp.repeats, resp.write_length}) {
     d.add(word);
   }
+  // Places are what counts, not how often the ring has gone round.
+  const auto size = std::max<uint32_t>(static_cast<uint32_t>(resp.resources.size()), 1);
+  d.add(resp.resource_tail % size);
+  if (resp.pending != 0) d.add(resp.resource_tail - resp.pending_from);
   d.add(resp.kind);
   d.add(resp.placed);
   d.add(resp.nak_syndrome);
@@ -78,7 +83,7 @@ void add(Digest& d, verbs::SendQueue& sq) {
   for (uint32_t i = sq.head; i != sq.tail; ++i) {
     const verbs::SendWqe& wqe = sq.at(i);
     for (const bool flag : {wqe.started, wqe.done, wqe.restarted}) d.add(flag);
-    for (const uint32_t word : {wqe.first_psn, wqe.psn_count, wqe.ssn, wqe.read_packets})
+    for (const uint32_t word : {wqe.first_psn, wqe.psn_count, wqe.ssn, wqe.read_packets, wqe.read_early})
       d.add(word);
   }
 }

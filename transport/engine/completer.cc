@@ -181,6 +181,7 @@ SendWqe* awaited(Core& core, QueuePair& qp, uint32_t psn) {
 void finish_answer(Core& core, QueuePair& qp, SendWqe& wqe) {
   wqe.done = true;
   --qp.req.answers_due;
+  if (wqe.read_early == wqe.psn_count) --qp.req.answers_whole;
   complete_oldest(core, qp, wqe);
 }
 
@@ -226,17 +227,29 @@ void advance_read(Core& core, QueuePair& qp) {
            sacked(qp, req.una_psn));
 }
 
+// The WQE that this PSN was given to; the first one without PSNs, or the tail, if there is none.
+uint32_t request_of(QueuePair& qp, uint32_t psn) noexcept {
+  uint32_t first = 0;
+  uint32_t count = qp.sq.tail - qp.sq.head;
+  while (count != 0) {
+    const uint32_t half = count / 2;
+    const SendWqe& wqe = qp.sq.at(qp.sq.head + first + half);
+    if (wqe.started && psn_diff(psn, psn_add(wqe.first_psn, wqe.psn_count)) >= 0) {
+      first += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return qp.sq.head + first;
+}
+
 // A response after a gap: it goes where it belongs, and what is missing is asked for again.
 void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
                   std::span<const std::byte> payload) {
   if (core.options.go_back_n) return go_back(core, qp);
   const RequesterState& req = qp.req;
-  uint32_t at = qp.sq.head;
-  while (at != qp.sq.tail && qp.sq.at(at).started) {
-    const SendWqe& wqe = qp.sq.at(at);
-    if (psn_diff(headers.psn, psn_add(wqe.first_psn, wqe.psn_count)) < 0) break;
-    ++at;
-  }
+  const uint32_t at = request_of(qp, headers.psn);
   if (at == qp.sq.tail || !qp.sq.at(at).started) return;
   if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
     if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
@@ -245,6 +258,11 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
       return;
     }
     mark_arrived(qp.req, headers.psn);
+    SendWqe& wqe = qp.sq.at(at);
+    if (++wqe.read_early == wqe.psn_count) {
+      ++qp.req.answers_whole;
+      core.make_ready(qp);
+    }
   }
   repair(core, qp, psn_add(headers.psn, 1));
 }
@@ -285,7 +303,7 @@ void handle_ack_timeout(Core& core, QueuePair& qp) {
   if (req.peer_gone) return fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
   if (req.retries_left == 0) return fail_send(core, qp, WcStatus::kRetryExc, kVendorRetryTimeout);
   --req.retries_left;
-  forget_all_sacked(req);  // a peer that lost what it had kept must not keep us from sending it
+  forget_all_sacked(qp);  // a peer that lost what it had kept must not keep us from sending it
   rewind(core, qp);
   arm_ack_timer(core, qp);
 }

@@ -169,7 +169,7 @@ void handle_probe_timeout(Core& core, QueuePair& qp);
 bool sacked(const QueuePair& qp, uint32_t psn) noexcept;
 // The peer expects `end` now; it expected `before`.
 void forget_sacked(RequesterState& req, uint32_t before, uint32_t end) noexcept;
-void forget_all_sacked(RequesterState& req) noexcept;
+void forget_all_sacked(QueuePair& qp) noexcept;
 // What was repaired before una_psn is history.
 void forget_repairs(RequesterState& req) noexcept;
 // Before the sending goes back: remembers where it goes on afterwards.

@@ -3,6 +3,7 @@
 #include "engine/endpoint.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "base/assert.h"
@@ -79,7 +80,7 @@ void take_attributes(QueuePair& qp, const QpAttr& attr, uint32_t mask) {
   if (mask & kQpDestQpn) mine.dest_qpn = attr.dest_qpn;
 }
 
-// `resources`: as many as the peer may have READs and atomics under way.
+// `resources`: as many as the peer may have READs and atomics that are not done.
 void start_receiving(QueuePair& qp, std::vector<Resource> resources) noexcept {
   qp.mtu = qp.type == QpType::kUd ? limits::kMtuBytesMax : mtu_bytes(qp.attr.path_mtu);
   qp.resp.expected_psn = qp.attr.rq_psn;
@@ -345,7 +346,8 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   std::vector<Resource> resources;  // before anything is changed: this may throw
   if (to_receive) {
     const bool told = (mask & kQpMaxDestRdAtomic) != 0;
-    resources.resize(told ? attr.max_dest_rd_atomic : qp.attr.max_dest_rd_atomic);
+    const uint32_t agreed = told ? attr.max_dest_rd_atomic : qp.attr.max_dest_rd_atomic;
+    if (agreed != 0) resources.resize(std::bit_ceil(kAnswersPerAgreed * agreed));
   }
   take_attributes(qp, attr, mask);
   if (target == QpState::kErr) {

@@ -24,6 +24,11 @@ namespace tbt::engine {
 
 inline constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anything was measured
 
+// Between two of us a READ that was answered whole behind a gap makes room for another, so there
+// may be so many times max_rd_atomic of them that are not done; a responder keeps as many answers
+// (docs/wire.md, 2.1).
+inline constexpr uint32_t kAnswersPerAgreed = 4;
+
 // PSNs:  una_psn <= send_psn <= next_psn, and una_psn <= sent_end <= next_psn (windows of 24 bits).
 // WQEs:  sq.head <= cursor <= sq.tail.
 struct RequesterState {
@@ -34,6 +39,7 @@ struct RequesterState {
   uint32_t sent_end = 0;       // one past the highest PSN that was ever sent
   uint32_t ssn = 0;            // messages started
   uint32_t answers_due = 0;    // READs and atomics started and not done
+  uint32_t answers_whole = 0;  // of those, READs behind a gap whose whole answer is in place
   uint32_t read_psns = 0;      // PSNs of READ responses among the unacknowledged
   uint32_t since_ack_req = 0;  // packets sent since one asked for an acknowledge
   uint32_t credit_limit = 0;   // highest SSN that the peer's posted receives cover
@@ -110,11 +116,17 @@ struct ResponderState {
   bool refused = false;            // the NAK of nak_syndrome has ended the connection
   uint8_t nak_syndrome = 0;
   uint32_t nak_psn = 0;
-  // READs and atomics, a ring of the last max_dest_rd_atomic.
+  // The last READs and atomics: a ring of a power of two, with free-running indices.
   std::vector<Resource> resources;
-  uint32_t resource_tail = 0;            // the place that is used next
-  uint32_t pending = 0;                  // resources with responses to send
+  uint32_t resource_tail = 0;  // the place that is used next
+  uint32_t pending_from = 0;   // no place before it is pending
+  uint32_t pending = 0;        // resources with responses to send
+  uint32_t repeats = 0;        // of those, the ones that repeat
   std::unique_ptr<ReorderBuffer> early;  // packets after a gap; made when first needed
+
+  [[nodiscard]] Resource& resource(uint32_t index) noexcept {
+    return resources[index & (resources.size() - 1)];
+  }
 };
 
 struct UcCreditState {

@@ -46,9 +46,18 @@ bool credit_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
   return psn_diff(psn_add(req.ssn, 1), req.credit_limit) <= 0 || !has_outstanding(qp);
 }
 
+// READs behind a gap that are here make room for others (kAnswersPerAgreed). An answer that comes
+// further behind a gap than can be noted would have to come again, so no more is asked for than
+// that, but for one READ.
 bool order_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
-  if (wqe.fence && qp.req.answers_due > 0) return false;
-  return !wqe.wants_answer() || qp.req.answers_due < qp.attr.max_rd_atomic;
+  const RequesterState& req = qp.req;
+  if (wqe.fence && req.answers_due > 0) return false;
+  if (!wqe.wants_answer()) return true;
+  if (req.answers_due == 0) return qp.attr.max_rd_atomic != 0;
+  const uint32_t agreed = qp.attr.max_rd_atomic;
+  if (req.answers_due - req.answers_whole >= agreed) return false;
+  if (req.answers_due >= kAnswersPerAgreed * agreed) return false;
+  return psn_add(req.next_psn - req.una_psn, packets_of(qp, wqe)) <= kReorderPackets;
 }
 
 bool start(Core& core, QueuePair& qp, SendWqe& wqe) {

@@ -185,16 +185,21 @@ void execute_write(Request& r) {
   if (with_imm) finish_message(r, WcOpcode::kRecvRdmaImm, resp.write_length);
 }
 
+void stop_repeating(ResponderState& resp, Resource& slot) noexcept {
+  if (!slot.pending || !slot.repeating) return;
+  slot.pending = false;
+  --resp.pending;
+  --resp.repeats;
+}
+
 // A place for one more READ or atomic, or nullptr when the peer has more of them open than agreed
 // (C-104).
 Resource* new_resource(QueuePair& qp) noexcept {
   ResponderState& resp = qp.resp;
-  if (resp.resources.empty()) return nullptr;
-  Resource& slot = resp.resources[resp.resource_tail % resp.resources.size()];
-  if (slot.pending && !slot.repeating) return nullptr;
-  // A new request says that the peer has the answer: what is left of a repetition is not needed.
-  if (slot.pending) --resp.pending;
-  slot.pending = false;
+  if (resp.pending - resp.repeats >= qp.attr.max_dest_rd_atomic) return nullptr;
+  Resource& slot = resp.resource(resp.resource_tail);
+  // So many requests later the peer has the answer: what is left of a repetition is not needed.
+  stop_repeating(resp, slot);
   return &slot;
 }
 
@@ -210,9 +215,10 @@ void keep(Request& r, Resource& slot, uint32_t psns) noexcept {
   slot.pd = r.qp.pd;
   slot.pending = true;
   slot.repeating = false;
-  ++resp.pending;
+  if (resp.pending++ == 0) resp.pending_from = resp.resource_tail;
   const auto size = static_cast<uint32_t>(resp.resources.size());
-  resp.resource_tail = (resp.resource_tail % size + 1) % size;
+  if (++resp.resource_tail - resp.pending_from > size)  // that one gave up its place
+    resp.pending_from = resp.resource_tail - size;
   resp.expected_psn = psn_add(resp.expected_psn, psns);
 }
 
@@ -312,26 +318,30 @@ void execute_atomic(Request& r) {
   keep(r, *slot, 1);
 }
 
-Resource* find_resource(QueuePair& qp, uint32_t psn) noexcept {
-  auto& resources = qp.resp.resources;
-  const auto size = static_cast<uint32_t>(resources.size());
+// Its place, or nullopt.
+std::optional<uint32_t> find_resource(QueuePair& qp, uint32_t psn) noexcept {
+  ResponderState& resp = qp.resp;
   // The newest first: PSNs come round, and an old one may have had the same.
-  for (uint32_t i = 1; i <= size; ++i) {
-    Resource& slot = resources[(qp.resp.resource_tail % size + size - i) % size];
+  for (uint32_t i = 1; i <= resp.resources.size(); ++i) {
+    const Resource& slot = resp.resource(resp.resource_tail - i);
     const int32_t offset = psn_diff(psn, slot.first_psn);
     if (slot.psn_count != 0 && offset >= 0 && static_cast<uint32_t>(offset) < slot.psn_count)
-      return &slot;
+      return resp.resource_tail - i;
   }
-  return nullptr;
+  return std::nullopt;
 }
 
 // Answers [psn, end) again. What is being answered already and this become one run.
-void replay(QueuePair& qp, Resource& slot, uint32_t psn, uint32_t end) noexcept {
+void replay(QueuePair& qp, uint32_t at, uint32_t psn, uint32_t end) noexcept {
+  ResponderState& resp = qp.resp;
+  Resource& slot = resp.resource(at);
   if (slot.pending) {
     if (psn_diff(end, slot.run_end) > 0) slot.run_end = end;
     if (psn_diff(psn, slot.cursor_psn) >= 0) return;
   } else {
-    ++qp.resp.pending;
+    if (resp.pending++ == 0 || static_cast<int32_t>(resp.pending_from - at) > 0)
+      resp.pending_from = at;
+    ++resp.repeats;
     slot.repeating = true;
     slot.run_end = end;
   }
@@ -361,13 +371,13 @@ void handle_duplicate(Request& r) {
     r.qp.resp.ack_owed = true;  // C-061: once more, the newest
     return;
   }
-  Resource* slot = find_resource(r.qp, r.headers.psn);
-  if (slot == nullptr) return;  // older than what is kept: dropped (C-063)
-  if (placed ? slot->placed() : atomic && slot->atomic)
-    return replay(r.qp, *slot, slot->first_psn, slot->run_end);
+  const auto at = find_resource(r.qp, r.headers.psn);
+  if (!at) return;  // older than what is kept: dropped (C-063)
+  const Resource& slot = r.qp.resp.resource(*at);
+  if (placed ? slot.placed() : atomic && slot.atomic)
+    return replay(r.qp, *at, slot.first_psn, slot.run_end);
   if (!read) return;
-  if (const auto end = repeated_end(r.qp, *slot, r.headers))
-    replay(r.qp, *slot, r.headers.psn, *end);
+  if (const auto end = repeated_end(r.qp, slot, r.headers)) replay(r.qp, *at, r.headers.psn, *end);
 }
 
 // What can be kept is; a SACK tells the peer so. Else one NAK per gap (C-064).

@@ -30,15 +30,18 @@ uint8_t ack_syndrome(const QueuePair& qp) noexcept {
 
 // The pending resource that is first in PSN order: the ring is in that order.
 Resource& first_pending(ResponderState& resp) noexcept {
-  const auto size = static_cast<uint32_t>(resp.resources.size());
-  uint32_t at = resp.resource_tail % size;  // the oldest
-  while (!resp.resources[at % size].pending) ++at;
-  return resp.resources[at % size];
+  while (!resp.resource(resp.pending_from).pending) ++resp.pending_from;
+  return resp.resource(resp.pending_from);
+}
+
+void no_longer_pending(ResponderState& resp, Resource& slot) noexcept {
+  slot.pending = false;
+  --resp.pending;
+  if (slot.repeating) --resp.repeats;
 }
 
 void settled(ResponderState& resp, Resource& slot) noexcept {
-  slot.pending = false;
-  --resp.pending;
+  no_longer_pending(resp, slot);
   // The last response says all that an acknowledge would.
   const uint32_t end = psn_add(slot.first_psn, slot.psn_count);
   if (resp.pending == 0 && slot.run_end == end && end == resp.expected_psn) resp.ack_owed = false;
@@ -62,7 +65,7 @@ Opcode read_opcode(bool first, bool last) noexcept {
 void refuse_read(Core& core, QueuePair& qp, const Resource& slot) {
   ResponderState& resp = qp.resp;
   for (Resource& other : resp.resources) other.pending = false;
-  resp.pending = 0;
+  resp.pending = resp.repeats = 0;
   ++core.stats.naks_error_sent;
   resp.nak_owed = resp.refused = true;
   resp.nak_psn = slot.cursor_psn;
@@ -77,8 +80,7 @@ void refuse_read(Core& core, QueuePair& qp, const Resource& slot) {
 // that waits for it is told.
 void decline_repetition(Core& core, QueuePair& qp, Resource& slot) noexcept {
   ResponderState& resp = qp.resp;
-  slot.pending = false;
-  --resp.pending;
+  no_longer_pending(resp, slot);
   if (resp.nak_owed) return;  // it comes again
   ++core.stats.naks_error_sent;
   resp.nak_owed = true;

@@ -86,9 +86,12 @@ void forget_sacked(RequesterState& req, uint32_t before, uint32_t end) noexcept 
   }
 }
 
-void forget_all_sacked(RequesterState& req) noexcept {
-  req.sacked.fill(0);
-  req.sacked_count = 0;
+void forget_all_sacked(QueuePair& qp) noexcept {
+  qp.req.sacked.fill(0);
+  qp.req.sacked_count = 0;
+  qp.req.answers_whole = 0;
+  for (uint32_t at = qp.sq.head; at != qp.sq.tail && qp.sq.at(at).started; ++at)
+    qp.sq.at(at).read_early = 0;
 }
 
 // Left behind they would come to lie ahead of us, once half of the PSNs have passed.

@@ -40,6 +40,7 @@ struct SendWqe {
   uint32_t psn_count = 0;     // READ: of the responses
   uint32_t ssn = 0;           // send sequence number of the message (IBA 9.7.7.2.1)
   uint32_t read_packets = 0;  // READ: responses received in order
+  uint32_t read_early = 0;    // READ: responses that came behind a gap
 
   [[nodiscard]] bool is_read() const noexcept { return opcode == WrOpcode::kRdmaRead; }
   [[nodiscard]] bool is_atomic() const noexcept {
