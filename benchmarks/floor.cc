@@ -1,5 +1,5 @@
-// What the machine can do without us, for the same sizes: a bare ping-pong through shared memory between two
-// pinned processes (the floor of any transport there), TCP over loopback, and memcpy on one core.
+// What the machine can do without us, for the same sizes: a bare ping-pong and a bare stream through shared memory
+// between two pinned processes (the floor of any transport there), TCP over loopback, and memcpy on one core.
 //
 //   floor CPU_A CPU_B
 #include <arpa/inet.h>
@@ -91,6 +91,56 @@ double shared_memory_latency(size_t size, int cpu_b) {
   end_child(child);
   munmap(shared, sizeof *shared);
   return round_trip / 2;
+}
+
+// A stream through shared memory in pieces of 4 KiB: each is copied in by one process and out by the other, and
+// nothing else is done with it.
+struct Pipe {
+  static constexpr uint64_t kPieces = 128;
+  static constexpr size_t kPieceBytes = 4096;
+
+  alignas(64) std::atomic<uint64_t> written{0};
+  alignas(64) std::atomic<uint64_t> taken{0};
+  alignas(4096) std::byte pieces[kPieces][kPieceBytes];
+
+  void put(const std::byte* message, size_t size) {
+    for (size_t at = 0; at < size; at += kPieceBytes) {
+      const uint64_t n = written.load(std::memory_order_relaxed);
+      while (n - taken.load(std::memory_order_acquire) == kPieces) relax();
+      std::memcpy(pieces[n % kPieces], message + at, kPieceBytes);
+      written.store(n + 1, std::memory_order_release);
+    }
+  }
+  void take(std::byte* message, size_t size) {
+    for (size_t at = 0; at < size; at += kPieceBytes) {
+      const uint64_t n = taken.load(std::memory_order_relaxed);
+      while (written.load(std::memory_order_acquire) == n) relax();
+      std::memcpy(message + at, pieces[n % kPieces], kPieceBytes);
+      taken.store(n + 1, std::memory_order_release);
+    }
+  }
+};
+
+// Bytes per second; `size` is a multiple of a piece.
+double shared_memory_bandwidth(size_t size, int cpu_b) {
+  void* memory = mmap(nullptr, sizeof(Pipe), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  require(memory != MAP_FAILED, "mmap");
+  Pipe* pipe = new (memory) Pipe{};
+  const auto message = std::make_unique<std::byte[]>(size);
+  std::memset(message.get(), 1, size);
+  const pid_t child = in_child(cpu_b, [&] {
+    for (;;) pipe->take(message.get(), size);
+  });
+  const auto messages = [&](size_t count) {
+    const double start = now_s();
+    for (size_t i = 0; i < count; ++i) pipe->put(message.get(), size);
+    while (pipe->taken.load(std::memory_order_acquire) != pipe->written.load(std::memory_order_relaxed)) relax();
+    return now_s() - start;
+  };
+  const double each = seconds_per_count(messages, 20, 1'000'000, 0.1, 7);
+  end_child(child);
+  munmap(memory, sizeof(Pipe));
+  return static_cast<double>(size) / each;
 }
 
 // A connected pair of TCP sockets over 127.0.0.1.
@@ -219,6 +269,8 @@ int main(int argc, char** argv) {
   pin_to(std::atoi(argv[1]));
   for (const size_t size : kLatencySizes) report("floor_latency", size, shared_memory_latency(size, cpu_b) * 1e6);
   for (const size_t size : kLatencySizes) report("tcp_latency", size, tcp_latency(size, cpu_b) * 1e6);
+  for (const size_t size : kBandwidthSizes)
+    report("floor_bandwidth", size, shared_memory_bandwidth(size, cpu_b) / 1e9);
   for (const size_t size : kBandwidthSizes) report("tcp_bandwidth", size, tcp_bandwidth(size, cpu_b) / 1e9);
   for (const size_t size : kBandwidthSizes) report("memcpy_bandwidth", size, memcpy_bandwidth(size) / 1e9);
   return 0;
