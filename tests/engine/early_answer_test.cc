@@ -91,20 +91,40 @@ TEST(EarlyAnswer, MakesRoomForSoManyReadsOnly) {
   EXPECT_EQ(h.qp->req.next_psn, kSqPsn + most) << "the last one was not started";
 }
 
-// What cannot be noted behind a gap would have to be sent again.
-TEST(EarlyAnswer, NoMoreIsAskedForThanCanBeNoted) {
-  constexpr uint32_t kPackets = 64;
-  constexpr uint32_t kFit = kReorderPackets / kPackets;
-  Harness h({.rd_atomic = 128, .caps = {2 * kFit, 16, 4, 4, 64}});
-  for (uint32_t i = 0; i < kFit + 1; ++i) h.post(WrOpcode::kRdmaRead, i, 0, kPackets * kMtu);
-  for (uint32_t i = 0; i < kFit; ++i) expect_request(h, kSqPsn + i * kPackets);
-  h.expect_silence();
+constexpr uint32_t kPackets = 64;
+
+// The answer of one READ of kPackets; PSNs at and after `psn`.
+void answer(Harness& h, uint32_t psn) {
   for (uint32_t i = 0; i < kPackets; ++i) {
     const Opcode opcode = i == 0              ? Opcode::kRcReadResponseFirst
                           : i == kPackets - 1 ? Opcode::kRcReadResponseLast
                                               : Opcode::kRcReadResponseMiddle;
-    h.receive(h.from_peer(opcode, kSqPsn + i), bytes(kMtu));
+    h.receive(h.from_peer(opcode, psn + i), bytes(kMtu));
   }
+}
+
+TEST(EarlyAnswer, AWindowOfThemIsAskedForAtATime) {
+  constexpr uint32_t kFit = Options{}.window_packets / kPackets;
+  Harness h({.rd_atomic = 128});
+  for (uint32_t i = 0; i < kFit + 1; ++i) h.post(WrOpcode::kRdmaRead, i, 0, kPackets * kMtu);
+  for (uint32_t i = 0; i < kFit; ++i) expect_request(h, kSqPsn + i * kPackets);
+  h.expect_silence();
+  answer(h, kSqPsn);
+  expect_request(h, kSqPsn + kFit * kPackets);
+}
+
+// What cannot be noted behind a gap would have to be sent again.
+TEST(EarlyAnswer, NoMoreIsAskedForThanCanBeNoted) {
+  constexpr uint32_t kFit = kReorderPackets / kPackets;
+  Harness h({.rd_atomic = 128, .timeout = 0, .caps = {2 * kFit, 16, 4, 4, 64}});
+  for (uint32_t i = 0; i < kFit + 1; ++i) h.post(WrOpcode::kRdmaRead, i, 0, kPackets * kMtu);
+  send_everything(h);
+  for (uint32_t i = 1; i < kFit; ++i) {
+    answer(h, kSqPsn + i * kPackets);
+    send_everything(h);
+  }
+  EXPECT_EQ(h.qp->req.answers_due, kFit);
+  answer(h, kSqPsn);
   expect_request(h, kSqPsn + kFit * kPackets);
 }
 

@@ -46,10 +46,11 @@ bool credit_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
   return psn_diff(psn_add(req.ssn, 1), req.credit_limit) <= 0 || !has_outstanding(qp);
 }
 
-// READs behind a gap that are here make room for others (kAnswersPerAgreed). An answer that comes
-// further behind a gap than can be noted would have to come again, so no more is asked for than
-// that, but for one READ.
-bool order_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
+// READs behind a gap that are here make room for others (kAnswersPerAgreed). But for one READ, no
+// more is asked for than can be noted behind a gap, since what comes further behind would have to
+// come again; and no more at a time than a window, so that there is always something to ask for
+// whose answer shows that what was asked for again before it is lost again.
+bool order_allows(const Core& core, const QueuePair& qp, const SendWqe& wqe) noexcept {
   const RequesterState& req = qp.req;
   if (wqe.fence && req.answers_due > 0) return false;
   if (!wqe.wants_answer()) return true;
@@ -57,13 +58,14 @@ bool order_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
   const uint32_t agreed = qp.attr.max_rd_atomic;
   if (req.answers_due - req.answers_whole >= agreed) return false;
   if (req.answers_due >= kAnswersPerAgreed * agreed) return false;
-  return psn_add(req.next_psn - req.una_psn, packets_of(qp, wqe)) <= kReorderPackets;
+  const uint32_t span = psn_add(req.next_psn - req.una_psn, packets_of(qp, wqe));
+  return span <= std::min(core.options.window_packets + req.sacked_count, kReorderPackets);
 }
 
 bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
   RequesterState& req = qp.req;
   if (qp.state == QpState::kSqd) return false;
-  if (!order_allows(qp, wqe)) return false;
+  if (!order_allows(core, qp, wqe)) return false;
   const uint32_t access = wqe.brings_data() ? uint32_t{kAccessLocalWrite} : verbs::kAccessLocalRead;
   if (!check_sges(core, qp, req.cursor, access))
     return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
