@@ -227,7 +227,7 @@ TEST(Link, FramesWithAPdfThatIsNotAllowedAreDroppedAndCounted) {
   auto a = world.open(0, 1);
   auto b = world.open(1, 1);
   for (const TxFrame& f :
-       {TxFrame{64, 2, 1}, TxFrame{64, 1, 5}, TxFrame{64, 0, 0}, TxFrame{64, 4, 4}}) {
+       {TxFrame{64, 2, 1}, TxFrame{64, 1, 6}, TxFrame{64, 0, 0}, TxFrame{64, 4, 4}}) {
     ASSERT_TRUE(send(*a, 1, 1, std::span(&f, 1)));
   }
   EXPECT_EQ(world.fabric->counters(1).pdf_drops, 3u);

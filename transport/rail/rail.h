@@ -64,6 +64,10 @@ struct RailStats {
   uint64_t rx_no_slot = 0;         // nobody to take it
   uint64_t rx_inbox_full = 0;      // a process that does not drain its inbox
   uint64_t rx_orphan_payload = 0;  // head without payload frame, or the reverse
+  uint64_t credit_frames = 0;      // flow control in software: sent,
+  uint64_t credit_requests = 0;    // of them to ask for more,
+  uint64_t credit_refused = 0;     // received and not believed
+  uint64_t tx_held_up = 0;         // tx_begin found no credit
   uint64_t interrupts = 0;
   uint64_t stranded = 0;  // completions found by the watchdog, not by an interrupt
 };

@@ -114,6 +114,10 @@ RailStats SharedRail::stats() const noexcept {
   s.rx_no_slot = read(state_.rx_counters.no_slot);
   s.rx_inbox_full = read(state_.rx_counters.inbox_full);
   s.rx_orphan_payload = read(state_.rx_counters.orphans);
+  s.credit_frames = read(state_.credits.frames_sent);
+  s.credit_requests = read(state_.credits.requests);
+  s.credit_refused = read(state_.credits.frames_refused);
+  s.tx_held_up = read(state_.credits.held_up);
   s.interrupts = read(state_.shared.interrupts);
   s.stranded = read(state_.shared.stranded);
   return s;

@@ -90,18 +90,47 @@ struct alignas(64) RxCounters {  // under the receive lock
   Counter frames, bytes, crc_errors, overruns, no_slot, inbox_full, orphans;
 };
 
+// Of a cable's rail.
+enum RailPhase : uint32_t {
+  kRailDown = 0,
+  kRailUp = 1,
+  kRailHeld = 2,  // its rings run for the daemon alone (nhi/flow_test.h)
+};
+
 struct alignas(64) SharedState {
   std::atomic<uint64_t> pollers;  // bit per slot: polls, so needs no interrupt
   std::atomic<uint32_t> capturing;
-  std::atomic<uint32_t> up;      // brought up
+  std::atomic<uint32_t> up;      // RailPhase
   std::atomic<uint64_t> iova;    // of the descriptors; the rest follows
   Counter interrupts, stranded;  // any process
   Counter capture_put, capture_taken, capture_lost;
 };
 
+// Flow control in software (nhi/credits.h). Each word can be lost with whoever was about to write
+// it.
+struct alignas(64) CreditState {
+  std::atomic<uint32_t> session;  // of this path; 0: none. With both locks, as are the next two
+  std::atomic<uint32_t> tx_base;  // of TxState::head, where the counts begin
+  // Under the receive lock, read by everybody:
+  std::atomic<uint32_t> limit;    // so many frames may have been sent
+  std::atomic<uint32_t> granted;  // the session in which the peer has said so
+  std::atomic<uint32_t> offset;   // what the peer has sent, less what has arrived
+  std::atomic<uint32_t> asked;    // the peer waits for a credit frame
+  // RX head as of the last doorbell: what is posted beyond it, the NHI may not know yet.
+  std::atomic<uint32_t> posted;
+  // Under the transmit lock:
+  std::atomic<uint32_t> announced;  // the limit that the peer was told last
+  std::atomic<uint32_t> synced;     // frames sent, as the peer was told last
+  std::atomic<uint32_t> ask_limit;  // the limit at which it was found to be too low
+  std::atomic<int64_t> ask_at_ns, ask_wait_ns;
+  Counter frames_sent, requests, held_up;  // under the transmit lock
+  Counter frames_taken, frames_refused;    // under the receive lock
+};
+
 struct RailState {
   TxState tx;
   RxState rx;
+  CreditState credits;
   RxCounters rx_counters;
   SharedState shared;
   std::array<InboxIndices, kSlotsMax> inboxes;

@@ -8,28 +8,31 @@ namespace nhi {
 namespace {
 
 // PDFs of wire/frame.h: SOF packet 1, payload 3, control 4; EOF whole 1, head 2, payload 3,
-// control 4.
-constexpr uint32_t kSofMask = 1u << 1 | 1u << 3 | 1u << 4;
-constexpr uint32_t kEofMask = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4;
+// control 4; of wire/tb/credit_frame.h both.
+constexpr uint32_t kCredit = 1u << wire::tb::kPdfCredit;
+constexpr uint32_t kSofMask = 1u << 1 | 1u << 3 | 1u << 4 | kCredit;
+constexpr uint32_t kEofMask = 1u << 1 | 1u << 2 | 1u << 3 | 1u << 4 | kCredit;
 
 }  // namespace
 
-void NhiRail::program_tx_ring(uint64_t iova) noexcept {
+void NhiRail::program_tx_ring(uint64_t iova, RingFlow flow) noexcept {
   device_.write32(tx_ring_register(hop_, 0), static_cast<uint32_t>(iova));
   device_.write32(tx_ring_register(hop_, 4), static_cast<uint32_t>(iova >> 32));
   device_.write32(tx_ring_register(hop_, kRingSize), geometry_.ring_entries);
   device_.write32(tx_options_register(hop_) + 4, 0);
   device_.write32(tx_options_register(hop_), kOptionEnable);
+  if (flow == RingFlow::kNone) return;
   device_.write32(tx_options_register(hop_), kOptionEnable | kOptionE2e);
 }
 
-void NhiRail::program_rx_ring(uint64_t iova) noexcept {
+void NhiRail::program_rx_ring(uint64_t iova, RingFlow flow) noexcept {
   const uint64_t base = iova + (geometry_.rx_descriptors - geometry_.dma);
   device_.write32(rx_ring_register(hop_, 0), static_cast<uint32_t>(base));
   device_.write32(rx_ring_register(hop_, 4), static_cast<uint32_t>(base >> 32));
   device_.write32(rx_ring_register(hop_, kRingSize), geometry_.ring_entries);
   device_.write32(rx_options_register(hop_) + 4, kSofMask << 16 | kEofMask);
   device_.write32(rx_options_register(hop_), kOptionEnable);
+  if (flow == RingFlow::kNone) return;
   device_.write32(rx_options_register(hop_),
                   kOptionEnable | kOptionE2e | quirks_.e2e_ring_of(hop_) << kOptionE2eHopShift);
 }
@@ -56,18 +59,32 @@ Status NhiRail::start() noexcept {
       device_.dma_map(RailMemory::dma_offset(memory_, rail), RailMemory::dma_bytes(memory_));
   if (!iova) return iova.error();
   state_.shared.iova.store(*iova, std::memory_order_relaxed);
-  state_.tx.head.store(0, std::memory_order_relaxed);
-  state_.tx.tail.store(0, std::memory_order_relaxed);
+  credits_.end();
+  reset_rings();
+  program_tx_ring(*iova, RingFlow::kE2e);
+  program_rx_ring(*iova, RingFlow::kE2e);
+  wire_interrupt();
+  state_.rx.starved.store(1, std::memory_order_relaxed);
+  state_.shared.up.store(kRailUp, std::memory_order_release);
+  refill();
+  return {};
+}
+
+// Buffers that processes hold, or have in their inboxes, stay theirs.
+void NhiRail::reset_rings() noexcept {
+  tx_.reset();
   rx_.reset();
   state_.rx.kept.buffer = kNoBuffer;
   repair_marks([](uint32_t, BufferMark) { return false; });
-  program_tx_ring(*iova);
-  program_rx_ring(*iova);
-  wire_interrupt();
-  state_.rx.starved.store(1, std::memory_order_relaxed);
-  refill();
-  state_.shared.up.store(1, std::memory_order_release);
-  return {};
+}
+
+void NhiRail::disable_rings() noexcept {
+  for (const bool tx : {true, false}) {
+    device_.write32(tx ? tx_options_register(hop_) : rx_options_register(hop_), 0);
+    for (const uint32_t field : {0u, 4u, kRingIndex, kRingSize}) {
+      device_.write32(tx ? tx_ring_register(hop_, field) : rx_ring_register(hop_, field), 0);
+    }
+  }
 }
 
 // Mask, stop, forget. Frames in flight are lost; buffers in inboxes stay with their owners.
@@ -75,12 +92,7 @@ Status NhiRail::stop() noexcept {
   if (state_.shared.up.exchange(0) == 0) return Status(EINVAL, "the rail is not up");
   const uint32_t at = rx_bit();
   device_.write32(kRegInterruptMaskClear + at / 32 * 4, 1u << (at % 32));
-  for (const bool tx : {true, false}) {
-    device_.write32(tx ? tx_options_register(hop_) : rx_options_register(hop_), 0);
-    for (const uint32_t field : {0u, 4u, kRingIndex, kRingSize}) {
-      device_.write32(tx ? tx_ring_register(hop_, field) : rx_ring_register(hop_, field), 0);
-    }
-  }
+  disable_rings();
   return device_.dma_unmap(state_.shared.iova.load(std::memory_order_relaxed),
                            RailMemory::dma_bytes(memory_));
 }

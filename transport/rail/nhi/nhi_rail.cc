@@ -15,6 +15,8 @@ constexpr uint32_t kRefillBatch = 32;
 constexpr uint32_t kDispatchBudget = 64;
 // Looks at a taken receive lock before its holder's pulse is felt.
 constexpr uint32_t kMissesMax = 4096;
+// A head and its payload: with less credit than this the peer is to be asked for more.
+constexpr uint32_t kPair = 2;
 // When buffers run short, a slot may have so many packets waiting before the others wait for it.
 constexpr uint32_t kFairShare = 4;
 
@@ -29,6 +31,7 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
       quirks_(quirks_of(device.identity())),
       tx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.tx),
       rx_(reinterpret_cast<std::byte*>(&state_), geometry_, state_.rx),
+      credits_(state_, geometry_.ring_entries),
       hop_(rail + quirks_.first_data_ring()),
       hop_count_(hop_count(device)),
       interrupt_(memory, device, quirks_, hop_count_ + hop_, hop_count_) {
@@ -42,13 +45,18 @@ NhiRail::~NhiRail() {
 // ---- sending
 
 size_t NhiRail::tx_begin(std::span<std::byte*> buffers) noexcept {
-  if (state_.shared.up.load(std::memory_order_relaxed) == 0) return 0;
-  if (!lock_tx()) return 0;
+  if (!is_up() || !lock_tx()) return 0;
   const auto wanted = static_cast<uint32_t>(buffers.size());
-  const uint32_t n = std::min(wanted, tx_.room(wanted));
+  uint32_t n = std::min(wanted, tx_.room(wanted));
+  if (n == 0) bump(state_.tx.full);
+  if (credits_.on()) {
+    const uint32_t allowed = credits_.room();
+    if (allowed < std::min(wanted, kPair)) ask_for_credit();
+    n = std::min(n, allowed);
+  }
+  if (!is_up()) n = 0;  // the daemon has taken it meanwhile
   if (n == 0) {
-    bump(state_.tx.full);
-    state_.tx.lock.unlock_fast();
+    unlock_tx();
     return 0;
   }
   for (uint32_t i = 0; i < n; ++i) buffers[i] = tx_.buffer(i);
@@ -70,9 +78,10 @@ void NhiRail::tx_commit(std::span<const TxFrame> frames) noexcept {
     tx_.post(frames, state_.shared.iova.load(std::memory_order_relaxed));
     bump(state_.tx.frames, frames.size());
     bump(state_.tx.bytes, bytes);
+    if (credits_.due()) post_credit_frame(/*ask=*/false);  // by the same doorbell
     device_.write32(tx_ring_register(hop_, kRingIndex), tx_.doorbell());
   }
-  state_.tx.lock.unlock_fast();
+  unlock_tx();
 }
 
 bool NhiRail::lock_tx() noexcept {
@@ -93,12 +102,16 @@ size_t NhiRail::rx_burst(std::span<RxPacket> out) noexcept {
   if (!polling_) disarm();
   size_t n = take_inbox(out);
   if (n == out.size()) return n;
-  if (!rx_.ready() && state_.rx.starved.load(std::memory_order_relaxed) == 0) return n;
+  if (!rx_.ready() && state_.rx.starved.load(std::memory_order_relaxed) == 0) {
+    if (credits_.on()) send_due_credit();
+    return n;
+  }
   if (!lock_rx()) return n;         // the holder dispatches for us
   n += take_inbox(out.subspan(n));  // what it left there before we had the lock
-  n += dispatch(out.subspan(n));
+  if (is_up()) n += dispatch(out.subspan(n));
   refill();
   state_.rx.lock.unlock_fast();
+  if (credits_.on()) send_due_credit();
   wake_receivers();
   return n;
 }
@@ -127,6 +140,10 @@ size_t NhiRail::dispatch(std::span<RxPacket> out) noexcept {
                                         : state_.rx_counters.overruns);
       consume(frame);
       pool_.set(frame.buffer, kMarkFree);
+      continue;
+    }
+    if (frame.eof == wire::tb::kPdfCredit) {
+      take_credit_frame(frame);
       continue;
     }
     if (route(frame, out, taken) == Routed::kBlocked) break;
@@ -222,6 +239,7 @@ void NhiRail::count_delivered(const InboxEntry& entry) noexcept {
 }
 
 void NhiRail::refill() noexcept {
+  if (!is_up()) return;
   const uint32_t room = entries_of(geometry_) - 1 - rx_.posted();
   const bool starved = state_.rx.starved.load(std::memory_order_relaxed) != 0;
   if (room < std::min(kRefillBatch, entries_of(geometry_) / 4) && !starved) return;
@@ -230,10 +248,17 @@ void NhiRail::refill() noexcept {
     return;
   }
   if (rx_.fill(pool_, state_.shared.iova.load(std::memory_order_relaxed)) > 0) {
-    device_.write32(rx_ring_register(hop_, kRingIndex), rx_.doorbell());
+    ring_rx_doorbell();
   }
   const bool still = rx_.posted() < entries_of(geometry_) / 2;
   if (still != starved) state_.rx.starved.store(still ? 1 : 0, std::memory_order_relaxed);
+}
+
+// The peer is promised only what was announced to the NHI: whoever is killed before has promised
+// nothing.
+void NhiRail::ring_rx_doorbell() noexcept {
+  device_.write32(rx_ring_register(hop_, kRingIndex), rx_.doorbell());
+  state_.credits.posted.store(rx_.tail() + rx_.posted(), std::memory_order_release);
 }
 
 // Buffers given back while the ring starves go to it at once: the frames wait at the sender.
@@ -242,6 +267,7 @@ void NhiRail::rx_release(std::span<const RxPacket> packets) noexcept {
   if (state_.rx.starved.load(std::memory_order_relaxed) == 0 || !lock_rx()) return;
   refill();
   state_.rx.lock.unlock_fast();
+  if (credits_.on()) send_due_credit();
 }
 
 void NhiRail::repair_rx() noexcept {
@@ -251,20 +277,21 @@ void NhiRail::repair_rx() noexcept {
     return mark == kMarkKept ? kept.buffer == buffer : rx_.holds(buffer);
   });
   // A doorbell may be missing; ringing again does no harm.
-  device_.write32(rx_ring_register(hop_, kRingIndex), rx_.doorbell());
+  ring_rx_doorbell();
   state_.rx.starved.store(1, std::memory_order_relaxed);  // refill() looks again
 }
 
 bool NhiRail::reclaim(SlotId dead) noexcept {
-  if (state_.shared.up.load(std::memory_order_relaxed) == 0) return true;
+  if (state_.shared.up.load(std::memory_order_relaxed) == kRailDown) return true;
   if (!lock_tx()) return false;
-  state_.tx.lock.unlock_fast();
+  unlock_tx();
   const sys::LockOutcome outcome = state_.rx.lock.lock_within(kLockNs);
   if (outcome == sys::LockOutcome::kBusy) return false;
   if (outcome == sys::LockOutcome::kOwnerDied) repair_rx();
   reclaim_buffers(dead);
   refill();
   state_.rx.lock.unlock_fast();
+  if (credits_.on()) send_due_credit();
   return stop_polling(dead);
 }
 
@@ -293,7 +320,9 @@ bool NhiRail::arm() noexcept {
                         // round
   // With no buffer on the ring no frame can arrive, so no interrupt would come either.
   const bool dry = state_.rx.starved.load(std::memory_order_relaxed) != 0 && rx_.posted() == 0;
-  if (enabled && !dry && !rx_pending()) return true;
+  // Nor does anything wake us when there is room for a credit frame that the peer may wait for.
+  if (credits_.on()) send_due_credit();
+  if (enabled && !dry && !rx_pending() && !credits_.due()) return true;
   disable_interrupt();
   return false;
 }

@@ -11,6 +11,7 @@
 // arming leaves the others to their time-outs until it dies or its rail is closed.
 #pragma once
 
+#include "rail/nhi/credits.h"
 #include "rail/nhi/interrupts.h"
 #include "rail/nhi/pci_device.h"
 #include "rail/nhi/quirks.h"
@@ -18,6 +19,12 @@
 #include "rail/shared_rail_base.h"
 
 namespace tbt::rail::nhi {
+
+// What the NHI does with the frames of a ring pair for which there is no buffer.
+enum class RingFlow : uint8_t {
+  kE2e,   // the hardware's end-to-end credits: the sender waits
+  kNone,  // they are lost
+};
 
 class NhiRail final : public SharedRail {
  public:
@@ -39,6 +46,26 @@ class NhiRail final : public SharedRail {
   Status start() noexcept;
   Status stop() noexcept;
 
+  // rail_flow.cc: between paths, and before one carries frames of programs. The daemon only;
+  // processes may be on the rail. EBUSY: one that is stopped holds a lock; call again later.
+  //
+  // Starts both rings anew, for the daemon alone, with `buffers` posted. What was in them is lost.
+  Status hold(RingFlow flow, uint32_t buffers) noexcept;
+  // Posts more, in a rail that is held.
+  void post(uint32_t buffers) noexcept;
+  // Sends and takes single frames of a rail that is held. False: no room, or none there.
+  bool send_held(const wire::tb::CreditFrame& frame) noexcept;
+  bool take_held(wire::tb::CreditFrame& frame) noexcept;
+  // Frames sent that the NHI has not completed.
+  [[nodiscard]] uint32_t unsent() noexcept { return tx_.unsent(); }
+  // Posts all buffers and lets everybody in.
+  Status release() noexcept;
+  // Flow control in software from here on, and a question to the peer; session 0: none. Nothing
+  // happens if the session is the one in force. Counts begin at `first`.
+  Status use_credits(uint32_t session, uint32_t first = 0) noexcept;
+  // Asks again, if the peer has not answered in this session; whether it has.
+  bool credits_granted() noexcept;
+
  private:
   enum class Routed { kDone, kBlocked };
 
@@ -53,12 +80,27 @@ class NhiRail final : public SharedRail {
   void drop_kept_head() noexcept;
   void count_delivered(const InboxEntry& entry) noexcept;
   void refill() noexcept;
+  void ring_rx_doorbell() noexcept;
+  [[nodiscard]] bool is_up() const noexcept {
+    return state_.shared.up.load(std::memory_order_relaxed) == kRailUp;
+  }
+
+  // Credit frames, when they are the flow control.
+  void ask_for_credit() noexcept;
+  bool post_credit_frame(bool ask) noexcept;
+  void take_credit_frame(const RxFrame& frame) noexcept;
+  void send_due_credit() noexcept;
+  void unlock_tx() noexcept;
 
   void repair_tx() noexcept;
   void repair_rx() noexcept;
 
-  void program_tx_ring(uint64_t iova) noexcept;
-  void program_rx_ring(uint64_t iova) noexcept;
+  void program_tx_ring(uint64_t iova, RingFlow flow) noexcept;
+  void program_rx_ring(uint64_t iova, RingFlow flow) noexcept;
+  void disable_rings() noexcept;
+  void reset_rings() noexcept;
+  sys::LockOutcome lock_both() noexcept;
+  void unlock_both() noexcept;
   void wire_interrupt() noexcept;
   bool disable_interrupt() noexcept;
   bool stop_polling(SlotId slot) noexcept;
@@ -68,6 +110,7 @@ class NhiRail final : public SharedRail {
   const Quirks& quirks_;
   TxRing tx_;
   RxRing rx_;
+  Credits credits_;
   const uint32_t hop_;
   const uint32_t hop_count_;
   RingInterrupt interrupt_;

@@ -1,5 +1,7 @@
 #include "rail/nhi/ring.h"
 
+#include <algorithm>
+
 #include "sys/barrier.h"
 
 namespace tbt::rail::nhi {
@@ -41,6 +43,16 @@ void TxRing::post(std::span<const TxFrame> frames, uint64_t iova) noexcept {
   }
   sys::to_device();
   state_.head.store(head, std::memory_order_release);
+}
+
+uint32_t TxRing::unsent() noexcept {
+  reap();
+  return state_.head.load(std::memory_order_relaxed) - state_.tail.load(std::memory_order_relaxed);
+}
+
+void TxRing::reset() noexcept {
+  state_.head.store(0, std::memory_order_relaxed);
+  state_.tail.store(0, std::memory_order_relaxed);
 }
 
 uint32_t TxRing::doorbell() const noexcept {
@@ -91,10 +103,10 @@ void RxRing::consume() noexcept {
 // The length field is stale until completion, so it carries the lap: two postings of one descriptor
 // then differ, which lets the NHI model complete a descriptor exactly once although the process
 // that runs it may be killed and the step repeated (emulated/dma_engine.cc).
-uint32_t RxRing::fill(BufferPool& pool, uint64_t iova) noexcept {
+uint32_t RxRing::fill(BufferPool& pool, uint64_t iova, uint32_t most) noexcept {
   const uint64_t w = window();
   uint32_t head = head_of(w);
-  while (head - tail_of(w) < mask_) {
+  while (head - tail_of(w) < std::min(mask_, most)) {
     const uint32_t buffer = pool.take();
     if (buffer == kNoBuffer) break;
     const uint32_t at = head & mask_;

@@ -33,6 +33,9 @@ class TxRing {
   }
   // Fills descriptors and moves the head; the doorbell is the caller's.
   void post(std::span<const TxFrame> frames, uint64_t iova) noexcept;
+  // How many the NHI has not completed.
+  uint32_t unsent() noexcept;
+  void reset() noexcept;
   // What the producer half of the index register must hold.
   [[nodiscard]] uint32_t doorbell() const noexcept;
 
@@ -56,13 +59,16 @@ class RxRing {
   // dispatches.
   [[nodiscard]] bool ready() const noexcept;
   [[nodiscard]] uint32_t posted() const noexcept;
+  // The number of the oldest, from the ring's start on.
+  [[nodiscard]] uint32_t tail() const noexcept { return tail_of(window()); }
 
   // The oldest frame, if it has arrived. It stays until consume().
   Arrival peek(RxFrame& frame, const BufferPool& pool) const noexcept;
   void consume() noexcept;
 
-  // Posts free buffers until the ring is full or none is left; returns how many. publish() follows.
-  uint32_t fill(BufferPool& pool, uint64_t iova) noexcept;
+  // Posts free buffers until `most` are posted, the ring is full or none is left; returns how many.
+  // publish() follows.
+  uint32_t fill(BufferPool& pool, uint64_t iova, uint32_t most = UINT32_MAX) noexcept;
   [[nodiscard]] uint32_t doorbell() const noexcept;
 
   // Whether the ring has `buffer` posted: the truth after a death.
