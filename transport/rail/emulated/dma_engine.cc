@@ -169,7 +169,7 @@ bool DmaEngine::more_work(const Pass& pass, Stop stop) const noexcept {
              is_on(tx_regs().options, nhi::kOptionEnable) && from_.host->is_visible() &&
              from_.host->nhi->removed.load(std::memory_order_relaxed) == 0;
     case Stop::kStalled:
-      return pass.to.host != nullptr && pass.to.host->is_visible() &&
+      return !is_stuck() && pass.to.host != nullptr && pass.to.host->is_visible() &&
              rx_regs(pass.to).primed.load(std::memory_order_relaxed) != 0 &&
              pass.to.host->nhi->removed.load(std::memory_order_relaxed) == 0 &&
              rx_regs(pass.to).index.load(std::memory_order_seq_cst) != at.rx;
@@ -344,6 +344,7 @@ DmaEngine::Stop DmaEngine::lose_everything(Pass& pass) noexcept {
     pass.direction->lock.unlock_fast();
   }
   flow_.stalled.store(0, std::memory_order_relaxed);
+  flow_.stuck.store(0, std::memory_order_relaxed);
   from_.host->nhi->unreachable.fetch_add(lost, std::memory_order_relaxed);
   return pass.tx.descriptors != nullptr ? Stop::kIdle : Stop::kOff;
 }
@@ -384,15 +385,18 @@ bool DmaEngine::is_allowed(const End& to, const Frame& frame) noexcept {
 
 // Whether the receive ring can take a frame. With end-to-end flow control the sender waits, also
 // for a ring that is not enabled or has never had a buffer; without it the frame is lost.
-DmaEngine::Room DmaEngine::room(const Pass& pass, const Indices& at) const noexcept {
+DmaEngine::Room DmaEngine::room(const Pass& pass, const Indices& at) noexcept {
   const bool tx_e2e = fabric_.e2e && is_on(tx_regs().options, nhi::kOptionE2e);
   const bool enabled = pass.rx.descriptors != nullptr;
   if (!enabled || rx_regs(pass.to).primed.load(std::memory_order_acquire) == 0) {
     return tx_e2e ? Room::kWait : Room::kLost;
   }
   const RingRegisters& rx = rx_regs(pass.to);
+  if (is_stuck()) return Room::kWait;
   if (rx.index.load(std::memory_order_seq_cst) != at.rx) return Room::kReady;
-  return tx_e2e && is_on(rx.options, nhi::kOptionE2e) ? Room::kWait : Room::kLost;
+  if (!tx_e2e || !is_on(rx.options, nhi::kOptionE2e)) return Room::kLost;
+  if (fabric_.e2e_sticks) flow_.stuck.store(1, std::memory_order_relaxed);
+  return Room::kWait;
 }
 
 // False: the frame has to wait. Otherwise it is delivered or lost, and `after` is committed.
@@ -490,6 +494,7 @@ void DmaEngine::reset_tx() noexcept {
   Indices at = indices();
   at.tx = 0;
   commit(at);
+  flow_.stuck.store(0, std::memory_order_relaxed);
   flow_.lock.unlock();
 }
 
@@ -500,6 +505,7 @@ void DmaEngine::reset_rx() noexcept {
   at.queue_out = at.queue_in;
   commit(at);
   flow_.overrun = 0;
+  flow_.stuck.store(0, std::memory_order_relaxed);
   flow_.lock.unlock();
 }
 
@@ -527,6 +533,7 @@ bool DmaEngine::change_route(const Route& next) noexcept {
   commit(at);
   flow_.route.store(next.pack(), std::memory_order_release);
   flow_.overrun = 0;
+  flow_.stuck.store(0, std::memory_order_relaxed);
   flow_.stalled.store(0, std::memory_order_relaxed);
   if (next.state == Route::State::kOpen) {
     const auto host = static_cast<uint32_t>(from_.host - hosts_);

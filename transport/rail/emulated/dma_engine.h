@@ -192,8 +192,11 @@ class DmaEngine {
   void lose(const Pass& pass, const Indices& after) noexcept;
   void write_frame(Pass& pass, const Frame& frame, Indices after) noexcept;
   [[nodiscard]] static bool is_allowed(const End& to, const Frame& frame) noexcept;
-  [[nodiscard]] Room room(const Pass& pass, const Indices& at) const noexcept;
+  [[nodiscard]] Room room(const Pass& pass, const Indices& at) noexcept;
   bool stall(const Pass& pass, const Indices& at) noexcept;
+  [[nodiscard]] bool is_stuck() const noexcept {
+    return flow_.stuck.load(std::memory_order_relaxed) != 0;
+  }
 
   FabricSilicon& fabric_;
   FlowSilicon& flow_;

@@ -12,7 +12,7 @@ namespace tbt::rail::emulated {
 namespace {
 
 constexpr uint64_t kMagic = 0x31'62'61'66'74'62'74'21;  // "!tbtfab1"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 // The cables' queues are touched only where a ring is in use: the file stays sparse.
 size_t silicon_bytes(uint32_t hosts, uint32_t hop_count) noexcept {
@@ -63,6 +63,7 @@ void fill_silicon(FabricSilicon& silicon, const FabricConfig& config) {
   silicon.usb4_v2 = config.usb4_v2;
   silicon.intel = config.intel;
   silicon.e2e = config.e2e;
+  silicon.e2e_sticks = config.e2e && config.e2e_sticks;
   for (uint32_t h = 0; h < config.hosts; ++h) silicon.nhis[h].guest.store(config.guests >> h & 1);
   if (config.guests != 0) silicon.timed.store(1);  // frames wait on the cable for its process
   for (uint32_t i = 0; i < silicon.cables; ++i) {

@@ -35,6 +35,7 @@ struct FabricConfig {
   bool usb4_v2 = true;
   bool intel = true;  // interrupt status clears on read; otherwise write one to clear
   bool e2e = true;    // end-to-end flow control on the data rings
+  bool e2e_sticks = false;  // it is broken: a sender that has once waited waits for ever
   uint64_t seed = 1;  // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable

@@ -132,6 +132,7 @@ struct alignas(128) FlowSilicon {
   sys::RobustLock lock;
   std::atomic<uint64_t> indices;  // packed Indices
   std::atomic<uint32_t> stalled;  // frames wait for the receiver to post
+  std::atomic<uint32_t> stuck;    // FabricConfig::e2e_sticks: until a ring at either end is stopped
   uint32_t overrun;               // a frame was lost for want of a buffer: flag the next
   std::atomic<uint64_t> route;    // packed Route; written under the fabric's control lock as well
   // What completes the receive descriptor of the step from `before` to `after`; `before` is written
@@ -176,7 +177,7 @@ struct FabricSilicon {
   uint64_t magic;
   uint32_t version;
   uint32_t hosts, cables, hop_count;
-  bool usb4_v2, intel, e2e, fixed_paths;
+  bool usb4_v2, intel, e2e, e2e_sticks, fixed_paths;
   sys::RobustLock control_lock;  // of the routers, of ring 0 and of where the paths lead
   uint64_t resolved;             // what the routers' path generations added up to then
   std::atomic<uint32_t> timed;   // some cable was not ideal at some time: frames may be under way
