@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include <fstream>
 #include <thread>
 
+#include "rail/shared_state.h"
 #include "world.h"
 
 namespace tbt::rail::test {
@@ -50,6 +52,40 @@ TEST(HostMemory, ThreeCablesStayBelow64MiB) {
   auto memory = HostMemory::create({.cables = 3});
   ASSERT_TRUE(memory);
   EXPECT_LT((*memory)->bytes(), size_t{64} << 20);
+}
+
+// Of this process, in shared memory.
+long resident_kib() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;) {
+    if (word != "RssShmem:") continue;
+    long kib = 0;
+    status >> kib;
+    return kib;
+  }
+  return -1;
+}
+
+TEST(HostMemory, WhatWasPopulatedIsAllThereBeforeItIsTouched) {
+  auto memory = HostMemory::create({.cables = 1});
+  ASSERT_TRUE(memory);
+  auto again = HostMemory::map(sys::UniqueFd(dup((*memory)->fd())));
+  ASSERT_TRUE(again);
+  const auto touch = [&](uint64_t offset, uint64_t bytes) {
+    for (uint64_t at = 0; at < bytes; at += 4096) (*again)->base()[offset + at] = std::byte{1};
+  };
+  const uint64_t bytes = RailMemory::dma_bytes(**again);
+  const long before = resident_kib();
+  (*again)->populate_for_peer(0);
+  EXPECT_GE(resident_kib() - before, static_cast<long>(bytes / 1024));
+  const long one_rail = resident_kib();
+  touch(RailMemory::dma_offset(**again, 0), bytes);
+  EXPECT_EQ(resident_kib(), one_rail);
+  (*again)->populate();
+  const long all = resident_kib();
+  EXPECT_GE(all - one_rail, static_cast<long>(bytes / 1024));  // the other rail's
+  touch(RailMemory::dma_offset(**again, 1), bytes);
+  EXPECT_EQ(resident_kib(), all);
 }
 
 TEST(HostMemory, ForeignMemoryIsRefused) {

@@ -28,6 +28,7 @@ Result<std::unique_ptr<Attachment>> map_host(const HostShape& shape,
   a->memory->set_daemon_wake_fd(a->wake_fd);
   a->device = a->silicon->open_device(shape.host);
   if (a->device == nullptr) return Status(ENODEV, "the controller cannot be opened");
+  a->silicon->populate(shape.host);
   return a;
 }
 
@@ -40,6 +41,7 @@ Result<std::unique_ptr<Attachment>> map_memory(rail::SlotId slot, sys::UniqueFd 
   a->memories.push_back(std::move(mapped).value());
   a->interrupt_fds.push_back(std::move(wake));
   a->memory = a->memories[0].get();
+  a->memory->populate();
   a->wake_fd = a->interrupt_fds[0].get();
   a->memory->set_daemon_wake_fd(a->wake_fd);
   return a;

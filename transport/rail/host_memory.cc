@@ -39,7 +39,7 @@ size_t ip_rings_offset(const HostConfig& config, const RailGeometry& geometry) n
   return directory_offset(config, geometry) + kDirectoryBytes;
 }
 
-// The file is sparse: what nobody uses costs nothing.
+// The file is sparse: what nobody uses, or populates, costs nothing.
 size_t all_bytes(const HostConfig& config, const RailGeometry& geometry) noexcept {
   return ip_rings_offset(config, geometry) + kIpRingBytes * config.cables;
 }
@@ -128,6 +128,23 @@ Slot& HostMemory::slot(SlotId id) noexcept {
 
 std::byte* HostMemory::directory() noexcept {
   return base() + directory_offset(layout_->config, layout_->geometry);
+}
+
+void HostMemory::populate() const noexcept {
+  const RailGeometry& geometry = layout_->geometry;
+  layout_->memory.populate(0, rails_offset());
+  for (uint32_t rail = 0; rail <= cables(); ++rail) {
+    layout_->memory.populate(rails_offset() + geometry.bytes * rail, geometry.capture_area);
+    populate_for_peer(rail);
+  }
+  layout_->memory.populate(directory_offset(layout_->config, geometry), kDirectoryBytes);
+}
+
+void HostMemory::populate_for_peer(uint32_t rail) const noexcept {
+  const RailGeometry& geometry = layout_->geometry;
+  layout_->memory.populate(0, rails_offset());  // whom to wake
+  layout_->memory.populate(rails_offset() + geometry.bytes * rail + geometry.dma,
+                           geometry.bytes - geometry.dma);
 }
 
 void HostMemory::set_daemon_wake_fd(int fd) noexcept { layout_->daemon_wake_fd = fd; }

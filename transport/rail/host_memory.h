@@ -63,6 +63,12 @@ class HostMemory {
   [[nodiscard]] Slot& slot(SlotId id) noexcept;
   [[nodiscard]] std::byte* directory() noexcept;  // kDirectoryBytes, page aligned, zero at creation
 
+  // Takes the page faults of what a data path uses now (sys/mmap.h: populate): all but the copies
+  // that `tbt dump` reads, and the rings for ThunderboltIP.
+  void populate() const noexcept;
+  // The same of what the model of the controller at the other end of a cable uses.
+  void populate_for_peer(uint32_t rail) const noexcept;
+
   // Wakes the process in `id` if it sleeps (and clears its `sleeping`); one atomic operation if it
   // does not. Slot 0, the daemon, is woken through the interrupt descriptor given here, once, by
   // each process.

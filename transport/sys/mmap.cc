@@ -4,12 +4,18 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
+
+#ifndef MADV_POPULATE_READ  // Linux 5.14
+#define MADV_POPULATE_READ 22
+#endif
 
 namespace tbt::sys {
 namespace {
 
 constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+constexpr size_t kPage = 4096;
 
 }  // namespace
 
@@ -35,6 +41,19 @@ Result<SharedMemory> SharedMemory::map(UniqueFd fd) {
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return Status(errno, "cannot map the shared memory");
   return SharedMemory(std::move(fd), static_cast<std::byte*>(base), bytes);
+}
+
+// Reading is enough: a page of a shared file that may be written is mapped for writing by a read,
+// and the kernel maps what others have used before by sixteen at a time.
+void SharedMemory::populate(size_t offset, size_t bytes) const noexcept {
+  const size_t first = std::min(offset, bytes_);
+  const size_t end = first + std::min(bytes, bytes_ - first);
+  const size_t begin = first / kPage * kPage;
+  if (begin == end || madvise(base_ + begin, end - begin, MADV_POPULATE_READ) == 0) return;
+  if (errno != EINVAL) return;
+  for (size_t at = begin; at < end; at += kPage) {  // an older kernel
+    static_cast<void>(*static_cast<const volatile std::byte*>(base_ + at));
+  }
 }
 
 SharedMemory::~SharedMemory() {

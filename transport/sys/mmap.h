@@ -37,6 +37,11 @@ class SharedMemory {
   [[nodiscard]] std::byte* base() const noexcept { return base_; }
   [[nodiscard]] size_t bytes() const noexcept { return bytes_; }
 
+  // Takes the page faults of a range now, which the first touch of each page would cost otherwise:
+  // pages that nobody has used yet are allocated. Nothing changes in it. Cut to the mapping; where
+  // there is no memory for it, the rest is left to the first touch.
+  void populate(size_t offset, size_t bytes) const noexcept;
+
  private:
   SharedMemory(UniqueFd fd, std::byte* base, size_t bytes) noexcept
       : fd_(std::move(fd)), base_(base), bytes_(bytes) {}

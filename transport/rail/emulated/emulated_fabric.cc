@@ -14,7 +14,7 @@ namespace {
 constexpr uint64_t kMagic = 0x31'62'61'66'74'62'74'21;  // "!tbtfab1"
 constexpr uint32_t kVersion = 2;
 
-// The cables' queues are touched only where a ring is in use: the file stays sparse.
+// The cables' queues are touched only where a ring is in use: the rest stays sparse (populate).
 size_t silicon_bytes(uint32_t hosts, uint32_t hop_count) noexcept {
   return sizeof(FabricSilicon) + sizeof(QueueSlot) * kQueueSlots * hosts * hop_count;
 }
@@ -201,6 +201,33 @@ void EmulatedFabric::guest_memory_changed(uint32_t host, uint64_t bytes) noexcep
 bool EmulatedFabric::is_guest(uint32_t host) const noexcept {
   TBT_ASSERT(host < hosts());
   return state_->hosts[host].is_guest();
+}
+
+void EmulatedFabric::populate(uint32_t host) const noexcept {
+  size_t all = state_->memory.bytes();
+  for (const HostView& view : state_->hosts) {
+    if (view.memory != nullptr) all += view.memory->bytes();
+  }
+  if (all > kPopulatedMax) return;
+  const auto queue = [&](uint32_t owner, uint32_t ordinal) {  // its cable's frames leave by ring + 1
+    const size_t flow = size_t{owner} * state_->silicon.hop_count + ordinal + 1;
+    constexpr size_t kBytes = sizeof(QueueSlot) * kQueueSlots;
+    state_->memory.populate(sizeof(FabricSilicon) + kBytes * flow, kBytes);
+  };
+  const auto peer = [&](uint32_t other, uint32_t ordinal) {
+    queue(other, ordinal);
+    const HostMemory* const memory = state_->hosts[other].memory;
+    if (memory != nullptr && ordinal < memory->cables()) memory->populate_for_peer(ordinal);
+  };
+  state_->memory.populate(0, sizeof(FabricSilicon));
+  if (state_->hosts[host].memory != nullptr) state_->hosts[host].memory->populate();
+  for (uint32_t c = 0; c < cables(); ++c) {
+    const CableEnds e = ends(c);
+    if (e.host_a != host && e.host_b != host) continue;
+    const bool at_a = e.host_a == host;
+    queue(host, at_a ? e.ordinal_a : e.ordinal_b);
+    peer(at_a ? e.host_b : e.host_a, at_a ? e.ordinal_b : e.ordinal_a);
+  }
 }
 
 void EmulatedFabric::trace_control(ControlTap tap) { state_->control.set_tap(std::move(tap)); }

@@ -89,6 +89,13 @@ class EmulatedFabric {
 
   void trace_control(ControlTap tap);
 
+  // Takes the page faults of what a process of `host` uses now (sys/mmap.h: populate): registers,
+  // the queues of its cables' flows in both directions, and of every attached memory what its data
+  // path reaches. Only where the whole fabric's comes to kPopulatedMax at most: a mesh of many
+  // hosts stays sparse.
+  void populate(uint32_t host) const noexcept;
+  static constexpr size_t kPopulatedMax = size_t{128} << 20;
+
   [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;
   // Surprise removal of a host's controller: reads return all ones, nothing moves any more.
   void remove_device(uint32_t host, bool removed) noexcept;
