@@ -114,6 +114,31 @@ def port_events(site):
         site.say("PORT_ERR, then PORT_ACTIVE")
 
 
+def port_width(fabric, device="tbt0"):
+    """(active_width, active_speed) as ibv_devinfo says them."""
+    done = fabric.run(0, ["ibv_devinfo", "-v", "-d", device])
+    return tuple(re.search(rf"active_{what}:\s+(\S+)", done.out).group(1) for what in ("width", "speed"))
+
+
+@group()
+def port_speed(site):
+    """The port's width and speed follow the link's lanes and rate, and connections go on meanwhile."""
+    with Fabric(site) as fabric:
+        port = free_port()
+        command = ["ib_write_bw", "-F", "-p", port, "-n", "50000000"]
+        ends = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+        # Lanes of 10 Gb/s (FDR10) each: 80, 40, 20, then the same over what is left of a broken cable.
+        for setting, width in (("ideal", "8X"), ("rate=40G", "4X"), ("one-lane=yes", "2X"), ("ideal", "8X"),
+                               ("one-lane=yes", "2X"), ("ideal", "8X")):
+            site.tbt_command("cable", "--fabric", fabric.name, "set", "0", setting)
+            wait_until(lambda: port_width(fabric) == port_width(fabric, "tbt0c0") == (width, "10.0"), 5,
+                       f"after {setting} not {width} of 10.0 Gbps but {port_width(fabric)}")
+        expect(all(end.running() for end in ends), f"the connection ended\n{ends[1].output()}")
+        for end in ends:
+            end.kill()
+        site.say("80, 40, 20, 80, 20, 80 Gb/s")
+
+
 @group()
 def lossy(site):
     """RC over a cable that loses, damages and doubles frames, and under TBT_RC_DROP: every byte right."""

@@ -285,5 +285,37 @@ TEST(ConnectionManager, ASlowerLinkIsNews) {
   EXPECT_EQ(counters.notifications_acknowledged, counters.notifications);
 }
 
+// Nothing tells of it: it is seen at the next look. Two lanes that are no longer one link are made
+// one again.
+TEST(ConnectionManager, ALinkThatChangesSilentlyIsSeenAtTheNextLook) {
+  ManagerWorld world;
+  world.plug_all();
+  world.boot(0);
+  world.boot(1);
+  world.run(Duration::from_s(1));
+  const auto becomes = [&](uint8_t generation, bool one_lane, uint32_t gbps, uint32_t lanes) {
+    world.cables[0].generation_max = generation;
+    world.cables[0].one_lane = one_lane;
+    world.retrain(0);
+    for (uint32_t look = 0; look < 4; ++look) {  // by turns: the hosts do not see it together
+      world[look % 2].look(world.now);
+      world.run(Duration::from_ms(500));
+    }
+    for (uint32_t h = 0; h < 2; ++h) {
+      if (world.port(h).speed_gbps != gbps || world.port(h).lanes != lanes) return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(becomes(4, false, 40, 2));
+  EXPECT_TRUE(becomes(3, false, 20, 2));
+  EXPECT_TRUE(becomes(2, true, 10, 1));
+  EXPECT_TRUE(becomes(4, false, 40, 2));
+  EXPECT_TRUE(becomes(4, true, 20, 1));
+  EXPECT_TRUE(world.up());
+  EXPECT_EQ(world.events_of<PathDown>(0).size(), 0u);
+  world.run(Duration::from_s(10));
+  EXPECT_TRUE(world[0].poll_timeout().is_never());
+}
+
 }  // namespace
 }  // namespace tbt::fabric

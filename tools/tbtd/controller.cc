@@ -15,6 +15,8 @@ namespace {
 
 // For the farewell. A peer that does not answer is not waited for longer.
 constexpr Duration kShutDownMax = Duration::from_ms(800);
+// How late a link's new speed is seen, which nothing tells of. A look is four packets of ring 0.
+constexpr Duration kLookEvery = Duration::from_ms(1000);
 
 fabric::ManagerConfig with_ip(fabric::ManagerConfig config, const IpService& ip) {
   config.first_ip_ring = ip.first_ring();
@@ -38,6 +40,7 @@ Status Controller::start(Instant now, bool follows) {
   if (const Status s = follows ? ring_.take_over() : ring_.start(); !s) return s;
   if (follows) ip_.adopt();
   manager_.start(now);
+  look_ = now + kLookEvery;
   turn(now);
   return {};
 }
@@ -54,6 +57,11 @@ bool Controller::turn(Instant now) {
   }
   if (manager_.poll_timeout() <= now) {
     manager_.handle_timeout(now);
+    send(now);
+  }
+  if (look_ <= now) {
+    look_ = now + kLookEvery;
+    manager_.look(now);
     send(now);
   }
   fabric::ManagerEvent event;

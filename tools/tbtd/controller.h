@@ -36,7 +36,7 @@ class Controller {
   // The host's interrupt fires for the next packet; false: one is there.
   bool arm();
   [[nodiscard]] Instant poll_timeout() const {
-    return std::min(manager_.poll_timeout(), ip_.poll_timeout());
+    return std::min({manager_.poll_timeout(), ip_.poll_timeout(), look_});
   }
 
   [[nodiscard]] fabric::RouterStatus status() const { return manager_.status(); }
@@ -65,6 +65,7 @@ class Controller {
   fabric::ConnectionManager manager_;
   Hooks hooks_;
   std::string refusal_;
+  Instant look_ = Instant::never();  // at the links, next
   bool held_ = false;  // a packet that ring 0 had no room for
   wire::tb::ControlFrame frame_;
 };

@@ -26,6 +26,7 @@ constexpr std::array<FieldInfo, kCableFields> kFields{{
     {"lost_interrupt_ppm", "lost-interrupt", Unit::kProbability, kMillion},
     {"stranded_ppm", "stranded", Unit::kProbability, kMillion},
     {"plugged", "plugged", Unit::kYesNo, 1},
+    {"one_lane", "one-lane", Unit::kYesNo, 1},
 }};
 
 struct Suffix {
@@ -119,6 +120,7 @@ void apply_settings(const CableSettings& settings, rail::emulated::CableParams& 
   set(kLostInterruptPpm, params.lost_interrupt_ppm);
   set(kStrandedPpm, params.stranded_ppm);
   set(kPlugged, params.plugged);
+  set(kOneLane, params.one_lane);
 }
 
 CableSettings settings_of(const rail::emulated::CableParams& params) noexcept {
@@ -126,7 +128,8 @@ CableSettings settings_of(const rail::emulated::CableParams& params) noexcept {
   out.values = {params.rate_bps,      static_cast<uint64_t>(params.latency_ns),
                 params.drop_ppm,      params.corrupt_ppm,
                 params.duplicate_ppm, params.lost_interrupt_ppm,
-                params.stranded_ppm,  params.plugged ? 1u : 0u};
+                params.stranded_ppm,  params.plugged ? 1u : 0u,
+                params.one_lane ? 1u : 0u};
   return out;
 }
 

@@ -22,6 +22,7 @@ enum CableField : size_t {
   kLostInterruptPpm,
   kStrandedPpm,
   kPlugged,
+  kOneLane,
   kCableFields
 };
 
@@ -38,7 +39,7 @@ CableSettings settings_of(const rail::emulated::CableParams& params) noexcept;
 
 // Parses comma-separated items, later ones winning: a preset's name, or key=value with the keys
 // rate (bits per second; k, M, G), latency (ns, us, ms), drop, corrupt, duplicate, lost-interrupt,
-// stranded (a percentage "1%" or "500ppm") and plugged (yes, no). Returns an empty string, or what
+// stranded (a percentage "1%" or "500ppm"), plugged and one-lane (yes, no). Returns an empty string, or what
 // is wrong.
 std::string parse_cable_text(std::string_view text, CableSettings& out);
 

@@ -117,6 +117,11 @@ void ConnectionManager::handle_timeout(Instant now) {
   work(now);
 }
 
+void ConnectionManager::look(Instant now) {
+  for (const auto& port : ports_) port->look(now);
+  work(now);
+}
+
 void ConnectionManager::refuse(std::string text) {
   status_.state = RouterState::kRefused;
   status_.refusal = text;

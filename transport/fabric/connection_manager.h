@@ -3,7 +3,7 @@
 // hosts at the other ends of the cables (XDomain), agrees with those that run this project on
 // HopIDs, and programs the paths by which frames then go from ring to ring.
 //
-// Inputs:  start, shutdown, ip_rings, handle_packet, handle_timeout. They never call out.
+// Inputs:  start, shutdown, ip_rings, handle_packet, handle_timeout, look. They never call out.
 // Outputs: poll_transmit (packets for ring 0), poll_event, poll_timeout; ask until empty after each
 //          input.
 //
@@ -115,6 +115,9 @@ class ConnectionManager {
   // `pdf` is the EOF PDF of the descriptor.
   void handle_packet(Instant now, uint8_t pdf, std::span<const std::byte> bytes);
   void handle_timeout(Instant now);
+  // Looks at the links that are up. To be called now and then: nothing tells of a link that has
+  // become slower or narrower.
+  void look(Instant now);
 
   bool poll_transmit(Instant now, wire::tb::ControlFrame& out);
   bool poll_event(ManagerEvent& out);

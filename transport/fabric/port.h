@@ -49,6 +49,7 @@ class Port {
   void handle_hot_plug(Instant now, bool unplug);
   // The router says something about the link.
   void handle_link_news(Instant now);
+  void look(Instant now);
   // Of the protocols that are ours.
   void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
   void handle_result(Instant now, const ConfigResult& result);
@@ -109,6 +110,7 @@ class Port {
   void follow_bonding(Instant now, DiscoveryEvent answer);
   void bond(Instant now, bool drive);
   void look_again(Instant now);
+  void widen(Instant now);
   void follow_agreement();
   void path_up();
   void path_down(const std::string& why);
@@ -169,6 +171,7 @@ class Port {
   LaneReading lanes_;
   bool bonding_ = false;  // has been tried since the link is up
   uint32_t looks_ = 0;    // at a link that is to have two lanes
+  uint32_t widen_ = 0;    // more attempts to make it so
   Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
   std::optional<ThunderboltIpPeer> ip_;

@@ -12,6 +12,9 @@ namespace {
 constexpr uint32_t kLooks = 8;
 constexpr Duration kFirstLook = Duration::from_ms(5);  // doubled each time
 
+// How often a link is bonded again that has become narrower.
+constexpr uint32_t kWiden = 3;
+
 constexpr uint32_t kGen4Gbps = 40;
 
 bool same_link(const PortStatus& a, const PortStatus& b) {
@@ -49,7 +52,10 @@ void Port::take_reading(Instant now, const LaneReading& reading) {
   if (status_.state != PortState::kForeign) status_.state = PortState::kUp;
   status_.speed_gbps = reading.speed_gbps;
   status_.lanes = reading.lanes;
-  if (!same_link(before, status_)) events_.emplace_back(PortChanged{status_});
+  if (same_link(before, status_)) return;
+  events_.emplace_back(PortChanged{status_});
+  if (reading.lanes < before.lanes) widen_ = kWiden;
+  widen(now);
 }
 
 void Port::lose_link(PortState state, const char* why) {
@@ -84,6 +90,20 @@ void Port::bond(Instant now, bool drive) {
   add(Work::kBond, std::make_unique<BondTask>(shape_, drive));
   looks_ = 0;
   look_ = now + kFirstLook;
+}
+
+void Port::look(Instant now) {
+  if (!link_up_ || closing_) return;
+  widen(now);
+  handle_link_news(now);
+}
+
+// A link that was of one piece. The peer may not have seen yet that it is not any more.
+void Port::widen(Instant now) {
+  if (widen_ == 0 || !status_.peer || !can_bond(shape_, lanes_)) return;
+  --widen_;
+  bonding_ = false;
+  consider_bonding(now);
 }
 
 void Port::look_again(Instant now) {

@@ -24,6 +24,7 @@ struct CableParams {
   uint32_t lost_interrupt_ppm = 0;
   uint32_t stranded_ppm = 0;  // completion written late: only a later frame or 1 ms brings it out
   bool plugged = true;
+  bool one_lane = false;  // the second pair of wires is broken
 };
 
 // "ideal", "tb5" (80 Gb/s), "usb4-40" (40 Gb/s); the source says where the figures come from.

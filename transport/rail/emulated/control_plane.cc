@@ -39,7 +39,7 @@ CableLink link_of(const CableParams& params, bool usb4_v2) noexcept {
   uint8_t generation = usb4_v2 ? 4 : 3;
   if (params.rate_bps != 0 && params.rate_bps <= 40 * kGbps) generation = 3;
   if (params.rate_bps != 0 && params.rate_bps <= 20 * kGbps) generation = 2;
-  return {params.plugged, generation};
+  return {params.plugged, generation, params.one_lane};
 }
 
 }  // namespace

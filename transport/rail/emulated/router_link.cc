@@ -41,15 +41,17 @@ PortWish RouterModel::wish(uint32_t port) const noexcept {
   return wish;
 }
 
-// Lanes of generation 4 are always one link. Below it, both ends must want two lanes and one of
-// them must say when.
+// Lanes of generation 4 are always one link, so there is none of a single lane. Below it, both ends
+// must want two lanes and one of them must say when. A link that changes while it is up is trained
+// anew without going down: no event tells of it.
 LinkState negotiate(const CableLink& cable, const PortWish& a, const PortWish& b) noexcept {
   LinkState link;
   if (!cable.plugged || !a.enabled || !b.enabled) return link;
   link.up = true;
   link.generation = std::min({cable.generation_max, a.generation_max, b.generation_max});
+  if (cable.one_lane) link.generation = std::min<uint8_t>(link.generation, 3);
   const bool gen4 = link.generation >= 4;
-  link.second_lane = gen4 || (a.second_lane && b.second_lane);
+  link.second_lane = gen4 || (!cable.one_lane && a.second_lane && b.second_lane);
   link.bonded = gen4 || (link.second_lane && a.dual && b.dual && (a.bond || b.bond));
   return link;
 }

@@ -142,10 +142,11 @@ class RouterModel {
   RouterSilicon& s_;
 };
 
-// A cable: where it leads, and the fastest generation that it carries.
+// A cable: where it leads, the fastest generation that it carries, and on how many lanes.
 struct CableLink {
   bool plugged = true;
   uint8_t generation_max = 4;
+  bool one_lane = false;
 };
 
 // What two ports make of the cable between them.

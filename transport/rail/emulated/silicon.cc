@@ -42,6 +42,7 @@ void store_params(CableSilicon& cable, const CableParams& p) noexcept {
   cable.duplicate_ppm.store(p.duplicate_ppm, kOrder);
   cable.lost_interrupt_ppm.store(p.lost_interrupt_ppm, kOrder);
   cable.stranded_ppm.store(p.stranded_ppm, kOrder);
+  cable.one_lane.store(p.one_lane ? 1 : 0, kOrder);
   cable.plugged.store(p.plugged ? 1 : 0, std::memory_order_seq_cst);
   cable.ideal.store(CableModel::is_ideal(p) ? 1 : 0, std::memory_order_seq_cst);
 }
@@ -57,6 +58,7 @@ CableParams load_params(const CableSilicon& cable) noexcept {
   p.lost_interrupt_ppm = cable.lost_interrupt_ppm.load(kOrder);
   p.stranded_ppm = cable.stranded_ppm.load(kOrder);
   p.plugged = cable.plugged.load(std::memory_order_acquire) != 0;
+  p.one_lane = cable.one_lane.load(kOrder) != 0;
   return p;
 }
 

@@ -163,6 +163,7 @@ struct alignas(64) QueueSlot {
 struct CableSilicon {
   alignas(64) std::atomic<uint32_t> ideal;  // plugged, and CableModel::is_ideal
   std::atomic<uint32_t> plugged;
+  std::atomic<uint32_t> one_lane;
   std::atomic<uint64_t> rate_bps;
   std::atomic<int64_t> latency_ns;
   std::atomic<uint32_t> drop_ppm, corrupt_ppm, duplicate_ppm, lost_interrupt_ppm, stranded_ppm;
