@@ -105,7 +105,8 @@ static_assert(same(AsyncEventType::kCqErr, IBV_EVENT_CQ_ERR) &&
               same(AsyncEventType::kPortErr, IBV_EVENT_PORT_ERR) &&
               same(AsyncEventType::kSrqErr, IBV_EVENT_SRQ_ERR) &&
               same(AsyncEventType::kSrqLimitReached, IBV_EVENT_SRQ_LIMIT_REACHED) &&
-              same(AsyncEventType::kQpLastWqeReached, IBV_EVENT_QP_LAST_WQE_REACHED));
+              same(AsyncEventType::kQpLastWqeReached, IBV_EVENT_QP_LAST_WQE_REACHED) &&
+              same(AsyncEventType::kGidChange, IBV_EVENT_GID_CHANGE));
 
 static_assert(IBV_MTU_256 == 1 && IBV_MTU_4096 == 5);
 

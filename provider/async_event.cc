@@ -26,6 +26,7 @@ void AsyncQueue::on_async_event(const AsyncEvent& event) noexcept {
     case AsyncEventType::kDeviceFatal:
     case AsyncEventType::kPortActive:
     case AsyncEventType::kPortErr:
+    case AsyncEventType::kGidChange:
       queued.event.element.port_num = kPort;
       break;
     default: {

@@ -114,6 +114,67 @@ def port_events(site):
         site.say("PORT_ERR, then PORT_ACTIVE")
 
 
+def watch_events(fabric, host, device="tbt0"):
+    """A running ibv_asyncwatch, and a function that says which events it has shown."""
+    watcher = fabric.start(host, ["ibv_asyncwatch", "-d", device])
+    wait_until(lambda: watcher.time_of(r"async event FD"), 10, "ibv_asyncwatch does not start")
+    return watcher, lambda: re.findall(r"event_type .*\((\d+)\)", watcher.output())
+
+
+@group()
+def device_fatal(site):
+    """A controller that is lost: DEVICE_FATAL and PORT_ERR on its host, PORT_ERR on the other, connections end."""
+    with Fabric(site) as fabric:
+        lost, seen_there = watch_events(fabric, 1)
+        other, seen_here = watch_events(fabric, 0)
+        port = free_port()
+        command = ["ib_write_bw", "-F", "-p", port, "-n", "50000000"]
+        ends = fabric.start_pair(command, [*command, "127.0.0.1"], port)
+        wait_until(lambda: ends[1].time_of("#bytes"), 20, f"no start\n{ends[1].output()}")
+        daemon, keeper = fabric.pid_of_daemon(1), fabric.pid_of_keeper(1)
+        site.tbt_command("fabric", "remove", "--name", fabric.name, "--host", 1)
+        wait_until(lambda: seen_there() == ["8", "10"], 5, f"not 8 and 10:\n{lost.output()}")
+        wait_until(lambda: seen_here() == ["10"], 5, f"not 10:\n{other.output()}")
+        expect(port_state(fabric, 0) == "PORT_DOWN", "the other host's port is still active")
+        expect(ends[1].wait(10).status != 0, "the client noticed nothing")
+        ends[0].kill()
+        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (daemon, keeper)), 5,
+                   "the daemon of the lost controller goes on")
+        expect(seen_there() == ["8", "10"] and seen_here() == ["10"], "more events came")
+        for watcher in (lost, other):
+            watcher.kill()
+        site.say("DEVICE_FATAL and PORT_ERR, PORT_ERR at the other end")
+
+
+@group()
+def gid_change(site):
+    """A port that is given another address says so, is reached by it, and loses it again."""
+    address, shown = "fd00:7462:7400::17", "fd00:7462:7400:0000:0000:0000:0000:0017"
+    with Fabric(site) as fabric:
+        watcher, seen = watch_events(fabric, 1)
+        other, seen_there = watch_events(fabric, 0)
+        change = ["gid", "--fabric", fabric.name, "--host", 1]
+        site.tbt_command(*change, "add", address)
+        wait_until(lambda: seen() == ["18"], 5, f"no GID_CHANGE\n{watcher.output()}")
+        expect(shown in fabric.run(1, ["ibv_devinfo", "-v", "-d", "tbt0"]).out, "the GID is not shown")
+        for kind in ("rc", "ud"):
+            port = free_port()
+            command = [f"ibv_{kind}_pingpong", "-p", port, "-d", "tbt0"]
+            fabric.pair([*command, "-g", 2], [*command, "-g", 0, "127.0.0.1"], port)
+        expect(site.tbt_command(*change, "add", address, ok=False).status != 0, "given twice")
+        pid = fabric.pid_of_daemon(1)
+        os.kill(pid, signal.SIGKILL)  # who follows knows of it
+        wait_until(lambda: fabric.status()[0]["hosts"][1].get("pid", pid) != pid, 10, "no daemon follows")
+        expect(shown in fabric.run(1, ["ibv_devinfo", "-v", "-d", "tbt0"]).out, "the GID is lost")
+        site.tbt_command(*change, "remove", address)
+        wait_until(lambda: seen() == ["18", "18"], 5, f"no second GID_CHANGE\n{watcher.output()}")
+        expect(shown not in fabric.run(1, ["ibv_devinfo", "-v", "-d", "tbt0"]).out, "the GID is still shown")
+        expect(seen_there() == [], f"the other host's port changed\n{other.output()}")
+        for each in (watcher, other):
+            each.kill()
+        site.say("two GID_CHANGE, and pingpongs to the new address")
+
+
 def port_width(fabric, device="tbt0"):
     """(active_width, active_speed) as ibv_devinfo says them."""
     done = fabric.run(0, ["ibv_devinfo", "-v", "-d", device])

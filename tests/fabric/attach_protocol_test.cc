@@ -22,6 +22,26 @@ TEST(AttachProtocol, RequestsComeBackAsTheyWere) {
   ASSERT_TRUE(decode_request(encode_request(in), out));
   EXPECT_EQ(out.cable, 5u);
   EXPECT_EQ(out.settings.values, in.settings.values);
+  in = {.operation = Operation::kGid, .port = 3, .gid = {0xfe, 0x80, 1}, .present = false};
+  ASSERT_TRUE(decode_request(encode_request(in), out));
+  EXPECT_EQ(out.port, 3u);
+  EXPECT_EQ(out.gid, in.gid);
+  EXPECT_FALSE(out.present);
+}
+
+TEST(AttachProtocol, AGidHasThirtyTwoDigits) {
+  Request out;
+  const std::string digits(32, 'a');
+  const auto request = [](const std::string& gid, int port = 0) {
+    return R"({"version":1,"op":"gid","present":1,"port":)" + std::to_string(port) +
+           R"(,"gid":")" + gid + "\"}";
+  };
+  EXPECT_TRUE(decode_request(request(digits), out));
+  EXPECT_EQ(out.gid[15], 0xaa);
+  for (const std::string& wrong : {digits + "a", digits.substr(1), "-" + digits.substr(1)}) {
+    EXPECT_EQ(decode_request(request(wrong), out).code(), EINVAL) << wrong;
+  }
+  EXPECT_EQ(decode_request(request(digits, 16), out).code(), EINVAL);
 }
 
 TEST(AttachProtocol, RepliesComeBackAsTheyWere) {

@@ -33,6 +33,50 @@ TEST(HostAgent, ThePeersPortsStandInTheDirectory) {
   EXPECT_EQ(peer.ports[3].lid, 0);
 }
 
+TEST(HostAgent, AnotherGidIsToldToThePeerAndOutlivesTheDaemon) {
+  AgentPair pair;
+  pair.run(Duration::from_ms(1));
+  const wire::GidBytes gid{0xfd, 1}, other{0xfd, 2};
+  const auto at_peer = [&] { return pair[0].directory().peers[pair.link(0).peer].ports[1]; };
+  int lost = 0;  // the first of the hellos that tell it
+  pair.filter = [&](uint32_t from, const ControlOutput& out) {
+    return from == 0 || out.tag != kHandshakeTag || ++lost > 1;
+  };
+  ASSERT_TRUE(pair[1].change_gid(pair.now, 1, gid, true));
+  EXPECT_TRUE(pair[1].take_directory_change());
+  pair.run(Duration::from_s(2));
+  EXPECT_GT(lost, 1);
+  EXPECT_EQ(at_peer().gid_count, 3);
+  EXPECT_EQ(at_peer().gids[2], gid);
+  EXPECT_EQ(pair.state(0), LinkState::kUp);
+  EXPECT_EQ(pair[0].change_gid(pair.now, 0, gid, true).code(), EADDRINUSE);  // it is the peer's
+  pair.resume(1, DirectoryData(pair[1].directory()));
+  EXPECT_EQ(pair[1].directory().ports[1].gids[2], gid);
+  ASSERT_TRUE(pair[1].change_gid(pair.now, 1, other, true));
+  EXPECT_EQ(pair[1].change_gid(pair.now, 1, {0xfd, 3}, true).code(), ENOSPC);
+  ASSERT_TRUE(pair[1].change_gid(pair.now, 1, gid, false));
+  EXPECT_EQ(pair[1].directory().ports[1].gid_count, 4) << "the other one keeps its index";
+  pair.run(Duration::from_s(1));
+  EXPECT_EQ(at_peer().gids[2], wire::GidBytes{});
+  EXPECT_EQ(at_peer().gids[3], other);
+  const wire::GidBytes own = at_peer().gids[0];
+  EXPECT_EQ(pair[1].change_gid(pair.now, 1, own, false).code(), ENOENT);
+  EXPECT_EQ(pair[1].change_gid(pair.now, 9, {0xfd, 4}, true).code(), ENODEV);
+}
+
+TEST(HostAgent, WithoutItsControllerAHostHasNoLinksAndSaysNothing) {
+  AgentPair pair(2);
+  pair.run(Duration::from_ms(1));
+  pair[0].handle_controller_lost(pair.now);
+  EXPECT_TRUE(pair[0].take_directory_change());
+  EXPECT_TRUE(pair[0].directory().controller_lost);
+  for (uint32_t k = 0; k < 2; k++) EXPECT_EQ(pair.state(0, k), LinkState::kUnplugged);
+  pair[0].handle_shutdown(pair.now);
+  ControlOutput out;
+  EXPECT_FALSE(pair[0].poll_transmit(out));
+  EXPECT_TRUE(pair[0].poll_timeout().is_never());
+}
+
 TEST(HostAgent, AHelloThatIsLostIsRepeatedSoon) {
   AgentPair pair;
   int lost = 0;

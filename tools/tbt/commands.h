@@ -18,6 +18,7 @@ void add_run(CLI::App& app, const std::vector<std::string>& after_dashes);
 void add_devices(CLI::App& app);  // devices.cc
 void add_topo(CLI::App& app);     // topo.cc
 void add_cable(CLI::App& app);    // cable.cc
+void add_gid(CLI::App& app);      // gid.cc
 void add_dump(CLI::App& app);     // dump.cc
 void add_doctor(CLI::App& app);   // doctor.cc
 void add_bind(CLI::App& app);     // bind.cc: bind and unbind

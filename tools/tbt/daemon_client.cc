@@ -107,10 +107,16 @@ void change_cable_or_fail(const std::string& fabric, uint32_t cable,
   if (cable >= file.cables.size()) {
     fail(fmt::format("fabric '{}' has no cable {}: 'tbt cable list' shows them", fabric, cable));
   }
-  const uint32_t host = file.cables[cable].host_a;
-  const auto text =
-      ask(host_file(fabric, host, "sock"),
-          {.operation = fabric::Operation::kCable, .cable = cable, .settings = settings});
+  tell_or_fail(fabric, file.cables[cable].host_a,
+               {.operation = fabric::Operation::kCable, .cable = cable, .settings = settings});
+}
+
+void tell_or_fail(const std::string& fabric, uint32_t host, const fabric::Request& request) {
+  const fabric::FabricFile file = load_fabric(fabric);
+  if (host >= file.hosts) {
+    fail(fmt::format("fabric '{}' has no host {}: it has 0 to {}", fabric, host, file.hosts - 1));
+  }
+  const auto text = ask(host_file(fabric, host, "sock"), request);
   if (!text) fail(unreachable_text(fabric, host, text.error()));
   fabric::Reply reply;
   if (!fabric::decode_reply(text.value(), fabric::Expected::kDone, reply))

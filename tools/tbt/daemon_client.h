@@ -25,7 +25,8 @@ nlohmann::json fabric_report(const std::string& fabric);
 bool is_about_own_host(bool names_one);
 nlohmann::json own_status_or_fail();
 
-// Fails if the daemon refuses.
+// Fail if the daemon refuses, or there is no such host or cable.
+void tell_or_fail(const std::string& fabric, uint32_t host, const fabric::Request& request);
 void change_cable_or_fail(const std::string& fabric, uint32_t cable,
                           const fabric::CableSettings& settings);
 

@@ -12,6 +12,7 @@ void add_fabric(CLI::App& app) {
   add_fabric_down(*fabric);
   add_fabric_status(*fabric);
   add_fabric_serve(*fabric);
+  add_fabric_remove(*fabric);
 }
 
 }  // namespace tbt::tool

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   tbt::tool::add_devices(app);
   tbt::tool::add_topo(app);
   tbt::tool::add_cable(app);
+  tbt::tool::add_gid(app);
   tbt::tool::add_bind(app);
   tbt::tool::add_nhi(app);
 #ifdef TBT_HAS_DUMP

@@ -302,6 +302,7 @@ void Daemon::look_for_trouble() {
   const std::string trouble = hardware_->trouble();
   if (trouble.empty()) return;
   spdlog::error("{}", trouble);
+  if (hardware_->is_gone()) agent_->handle_controller_lost(sys::monotonic_now());
   stop_ = true;
 }
 
@@ -309,7 +310,7 @@ void Daemon::shut_down() {
   spdlog::info("ends");
   agent_->handle_shutdown(sys::monotonic_now());
   carry_out();
-  controller_->shut_down();
+  if (!hardware_->is_gone()) controller_->shut_down();
 }
 
 Answer Daemon::answer(const Client& client, const fabric::Request& request) {
@@ -323,8 +324,20 @@ Answer Daemon::answer(const Client& client, const fabric::Request& request) {
     case fabric::Operation::kGuest:
       return {.text = fabric::encode_refusal(EBUSY, "this daemon plays the controller itself"),
               .close = true};
+    case fabric::Operation::kRemove:
+      return hardware_->remove();
+    case fabric::Operation::kGid:
+      return change_gid(request);
   }
   return {.text = fabric::encode_refusal(EINVAL, "unknown operation"), .close = true};
+}
+
+Answer Daemon::change_gid(const fabric::Request& request) {
+  const Status s =
+      agent_->change_gid(sys::monotonic_now(), request.port, request.gid, request.present);
+  if (!s) return {.text = fabric::encode_refusal(s.code(), s.text())};
+  carry_out();
+  return {.text = fabric::encode_done()};
 }
 
 Answer Daemon::attach(const Client& client) {

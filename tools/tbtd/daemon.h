@@ -68,6 +68,7 @@ class Daemon {
 
   Answer answer(const Client& client, const fabric::Request& request);
   Answer attach(const Client& client);
+  Answer change_gid(const fabric::Request& request);
   void process_gone(rail::SlotId slot, pid_t pid);
   Instant reclaim_slots(Instant now);
 

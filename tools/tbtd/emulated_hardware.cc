@@ -1,6 +1,7 @@
 #include "tbtd/emulated_hardware.h"
 
 #include "fabric/open_host.h"
+#include "rail/nhi/nhi_regs.h"
 #include "tbtd/cable_change.h"
 #include "tbtd/silicon_report.h"
 
@@ -29,6 +30,15 @@ Answer EmulatedHardware::grant(rail::SlotId slot) const {
 
 Answer EmulatedHardware::change_cable(const fabric::Request& request) {
   return daemon::change_cable(*host_->silicon, host_->interrupt_fds, request);
+}
+
+Answer EmulatedHardware::remove() {
+  host_->silicon->remove_device(number_, true);
+  return {.text = fabric::encode_done()};
+}
+
+bool EmulatedHardware::is_gone() const {
+  return host_->device->read32(rail::nhi::kRegCapabilities) == rail::nhi::kDeviceGone;
 }
 
 void EmulatedHardware::report(nlohmann::json& status) const {

@@ -14,6 +14,8 @@ class EmulatedHardware final : public Hardware {
   [[nodiscard]] uint32_t cable_number(uint32_t port) const override;
   [[nodiscard]] Answer grant(rail::SlotId slot) const override;
   Answer change_cable(const fabric::Request& request) override;
+  Answer remove() override;
+  [[nodiscard]] bool is_gone() const override;
   void report(nlohmann::json& status) const override;
 
  private:

@@ -109,6 +109,9 @@ Answer GuestKeeper::answer(const Client& client, const fabric::Request& request)
       return change_cable(*fabric_->silicon, fabric_->interrupt_fds, request);
     case fabric::Operation::kGuest:
       return grant(client);
+    case fabric::Operation::kRemove:
+    case fabric::Operation::kGid:
+      return {.text = fabric::encode_refusal(EOPNOTSUPP, "this host is a virtual machine")};
   }
   return {.text = fabric::encode_refusal(EINVAL, "unknown operation"), .close = true};
 }

@@ -26,6 +26,10 @@ class Hardware {
   // What an attaching process is told, and the descriptors that go with it.
   [[nodiscard]] virtual Answer grant(rail::SlotId slot) const = 0;
   virtual Answer change_cable(const fabric::Request& request) = 0;
+  // Takes an emulated controller away, as a real one may go.
+  virtual Answer remove() = 0;
+  // The controller is gone, and does not come back for this daemon.
+  [[nodiscard]] virtual bool is_gone() const = 0;
   // "controller" and "cables" of the status.
   virtual void report(nlohmann::json& status) const = 0;
 
@@ -33,7 +37,9 @@ class Hardware {
   [[nodiscard]] virtual std::vector<int> descriptors() const { return {}; }
   virtual void handle(int) {}  // one of them is readable
   // Not empty: the daemon must end, for this reason.
-  [[nodiscard]] virtual std::string trouble() const { return {}; }
+  [[nodiscard]] virtual std::string trouble() const {
+    return is_gone() ? "the controller is gone" : "";
+  }
 
  protected:
   explicit Hardware(std::unique_ptr<fabric::Attachment> host) : host_(std::move(host)) {}

@@ -130,8 +130,12 @@ void VfioHardware::handle(int descriptor) {
   }
 }
 
+Answer VfioHardware::remove() {
+  return {.text = fabric::encode_refusal(EOPNOTSUPP, "the controller is a real one")};
+}
+
 std::string VfioHardware::trouble() const {
-  if (device_.is_gone()) return "the controller is gone";
+  if (const std::string gone = Hardware::trouble(); !gone.empty()) return gone;
   return wanted_back_ ? "the kernel wants the controller back" : "";
 }
 

@@ -40,6 +40,8 @@ class VfioHardware final : public Hardware {
   [[nodiscard]] uint32_t cable_number(uint32_t port) const override { return port; }
   [[nodiscard]] Answer grant(rail::SlotId slot) const override;
   Answer change_cable(const fabric::Request& request) override;
+  Answer remove() override;
+  [[nodiscard]] bool is_gone() const override { return device_.is_gone(); }
   void report(nlohmann::json& status) const override;
   [[nodiscard]] std::vector<int> descriptors() const override;
   void handle(int descriptor) override;

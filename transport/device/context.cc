@@ -173,8 +173,12 @@ void ContextImpl::raise(const AsyncEvent& event) noexcept {
   if (sink_ != nullptr) sink_->on_async_event(event);
 }
 
-void ContextImpl::routes_changed(bool was_active) noexcept {
+void ContextImpl::routes_changed(const fabric::DirectoryData& before, bool was_active) noexcept {
   for (AhImpl* handle : address_handles_) handle->resolve();
+  if (process_.directory().controller_lost && !before.controller_lost) {
+    raise({AsyncEventType::kDeviceFatal, nullptr});
+  }
+  if (entry().gids != before.ports[port_].gids) raise({AsyncEventType::kGidChange, nullptr});
   const bool active = process_.port_active(port_);
   if (active == was_active) return;
   raise({active ? AsyncEventType::kPortActive : AsyncEventType::kPortErr, nullptr});

@@ -41,7 +41,7 @@ class ContextImpl final : public Context {
 
   // With the process's lock held.
   void raise(const AsyncEvent& event) noexcept;
-  void routes_changed(bool was_active) noexcept;
+  void routes_changed(const fabric::DirectoryData& before, bool was_active) noexcept;
 
   // An object of the context that is still being made: gone again unless it is kept.
   template <typename T>

@@ -42,7 +42,8 @@ engine::Options options_from_environment() {
 
 // What routes depend on; heartbeats and the like leave it as it is.
 bool same_routes(const fabric::DirectoryData& a, const fabric::DirectoryData& b) noexcept {
-  return std::memcmp(&a.ports, &b.ports, sizeof a.ports) == 0 &&
+  return a.controller_lost == b.controller_lost &&
+         std::memcmp(&a.ports, &b.ports, sizeof a.ports) == 0 &&
          std::memcmp(&a.links, &b.links, sizeof a.links) == 0 &&
          std::memcmp(&a.peers, &b.peers, sizeof a.peers) == 0;
 }
@@ -250,7 +251,7 @@ void Process::watch_directory(Instant now) {
   endpoint_->handle_routes_changed(now);
   // A peer may have come back before we looked, so that all its routes are as they were.
   endpoint_->handle_host_gone(now, fabric::departed_lids(before, directory_).all());
-  for (ContextImpl* context : contexts_) context->routes_changed(active[context->port()]);
+  for (ContextImpl* context : contexts_) context->routes_changed(before, active[context->port()]);
 }
 
 bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {

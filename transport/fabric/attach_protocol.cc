@@ -1,5 +1,7 @@
 #include "fabric/attach_protocol.h"
 
+#include <charconv>
+
 #include "fabric/json_text.h"
 #include "rail/rail.h"
 
@@ -15,7 +17,30 @@ struct OperationName {
 constexpr OperationName kOperations[] = {{Operation::kAttach, "attach"},
                                          {Operation::kStatus, "status"},
                                          {Operation::kCable, "cable"},
-                                         {Operation::kGuest, "guest"}};
+                                         {Operation::kGuest, "guest"},
+                                         {Operation::kRemove, "remove"},
+                                         {Operation::kGid, "gid"}};
+
+// 32 digits.
+std::string gid_digits(const wire::GidBytes& gid) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : gid) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+bool parse_gid(std::string_view text, wire::GidBytes& out) {
+  if (text.size() != 2 * out.size()) return false;
+  for (size_t i = 0; i < out.size(); i++) {
+    const char* const at = text.data() + 2 * i;
+    const auto [end, error] = std::from_chars(at, at + 2, out[i], 16);
+    if (error != std::errc() || end != at + 2) return false;
+  }
+  return true;
+}
 
 json encode_settings(const CableSettings& settings) {
   json out = json::object();
@@ -44,6 +69,18 @@ Status decode_cable(const json& message, Request& out) {
   if (!cable) return Status(EINVAL, "cable number missing or out of range");
   out.cable = static_cast<uint32_t>(*cable);
   return decode_settings(message, out.settings);
+}
+
+Status decode_gid(const json& message, Request& out) {
+  const auto port = json_uint(message, "port", wire::kPortsMax - 1);
+  const auto gid = json_string(message, "gid");
+  const auto present = json_uint(message, "present", 1);
+  if (!port || !gid || !present || !parse_gid(*gid, out.gid)) {
+    return Status(EINVAL, "port, gid or present missing or out of range");
+  }
+  out.port = static_cast<uint32_t>(*port);
+  out.present = *present != 0;
+  return {};
 }
 
 std::optional<rail::nhi::PciIdentity> decode_identity(const FlatObject& message) {
@@ -102,6 +139,10 @@ std::string encode_request(const Request& request) {
   if (request.operation == Operation::kCable) {
     message["cable"] = request.cable;
     message["settings"] = encode_settings(request.settings);
+  } else if (request.operation == Operation::kGid) {
+    message["port"] = request.port;
+    message["gid"] = gid_digits(request.gid);
+    message["present"] = request.present ? 1 : 0;
   }
   return json_dump(message);
 }
@@ -116,6 +157,7 @@ Status decode_request(std::string_view text, Request& out) {
   for (const auto& [operation, name] : kOperations) {
     if (op != name) continue;
     out.operation = operation;
+    if (operation == Operation::kGid) return decode_gid(message, out);
     return operation == Operation::kCable ? decode_cable(message, out) : Status{};
   }
   return Status(EINVAL, "unknown operation");

@@ -10,6 +10,7 @@
 
 #include "fabric/cable_settings.h"
 #include "rail/nhi/pci_device.h"
+#include "wire/control.h"
 #include "tbt/status.h"
 
 namespace tbt::fabric {
@@ -21,12 +22,17 @@ enum class Operation : uint8_t {
   kStatus,  // what the daemon knows, as JSON for people and tools
   kCable,   // change an emulated cable
   kGuest,   // the descriptors of everything, to play the controller for a virtual machine
+  kRemove,  // take the emulated controller away
+  kGid,     // give a port another GID, or take it away
 };
 
 struct Request {
   Operation operation = Operation::kStatus;
   uint32_t cable = 0;        // kCable: the fabric's number of it
   CableSettings settings{};  // kCable
+  uint32_t port = 0;         // kGid: 0 is the aggregate, 1 + k that of cable k
+  wire::GidBytes gid{};      // kGid
+  bool present = true;       // kGid: afterwards
 };
 
 // What an attaching process is told beside its descriptors, which are in this order: the silicon,
@@ -64,7 +70,7 @@ std::string encode_grant(const AttachGrant& grant);
 std::string encode_guest_grant(const GuestGrant& grant);
 std::string encode_done();
 std::string encode_refusal(int code, std::string_view text);
-// The reply to kAttach, kGuest, or kCable.
+// The reply to kAttach, kGuest, or the others.
 Status decode_reply(std::string_view text, Expected expected, Reply& out);
 
 }  // namespace tbt::fabric

@@ -68,6 +68,7 @@ struct DirectoryData {
   uint32_t cables = 0;
   uint64_t incarnation = 0;
   uint16_t vendor_id = 0, device_id = 0;  // PCI ids of the NHI
+  bool controller_lost = false;           // it is gone for good
   std::array<char, 64> host_name{};
   std::array<char, 64> fabric_name{};
   std::array<PortEntry, wire::kPortsMax> ports{};  // [0] is the aggregate tbt0, [1 + k] is tbt0c<k>

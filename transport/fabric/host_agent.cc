@@ -11,6 +11,7 @@ namespace tbt::fabric {
 namespace {
 
 constexpr uint8_t kNoPeer = 0xff;
+constexpr uint32_t kIdentityRepeats = 4;  // of news of our GIDs
 constexpr size_t kEventsMax =
     256;  // of unread ones; more are dropped, the daemon reads after each input
 
@@ -48,6 +49,9 @@ HostAgent::HostAgent(const AgentConfig& config, const DirectoryData& before, Ins
   directory_.peers = before.peers;
   directory_.gone = before.gone;
   directory_.gone_count = before.gone_count;
+  for (uint32_t i = 0; i < wire::kPortsMax; i++) {
+    if (directory_.ports[i].lid == before.ports[i].lid) directory_.ports[i] = before.ports[i];
+  }
   for (uint32_t k = 0; k < links_.size(); k++) resume_link(k, before.links[k], now);
   repeat_departures(now);  // the last words of the killed daemon
 }
@@ -110,6 +114,57 @@ void HostAgent::handle_process_gone(Instant now, const wire::ProcessGone& gone) 
   gone_news_.push_back({gone, kGoneRepeats, now + kGoneInterval});
 }
 
+void HostAgent::handle_controller_lost(Instant /*now*/) {
+  if (stopped_) return;
+  for (uint32_t k = 0; k < links_.size(); k++) {
+    if (directory_.links[k].state == LinkState::kUnplugged) continue;
+    set_state(k, LinkState::kUnplugged, "the controller is gone");
+  }
+  directory_.controller_lost = true;
+  changed_ = true;
+  gone_news_.clear();
+  outputs_.clear();
+  stopped_ = true;
+}
+
+bool HostAgent::is_taken(const wire::GidBytes& gid) const {
+  const auto in = [&gid](const auto& ports) {
+    return std::ranges::any_of(ports, [&gid](const PortEntry& port) {
+      return std::ranges::find(port.gids, gid) != port.gids.end();
+    });
+  };
+  return in(directory_.ports) || std::ranges::any_of(directory_.peers, [&](const PeerEntry& peer) {
+           return peer.known && !peer.gone && in(peer.ports);
+         });
+}
+
+// The index of a GID does not change while the port has it: what is taken away leaves a gap.
+Status HostAgent::change_gid(Instant now, uint32_t port, const wire::GidBytes& gid, bool present) {
+  constexpr uint8_t kOwnGids = 2;
+  const wire::GidBytes none{};
+  if (port >= wire::kPortsMax || directory_.ports[port].lid == 0) {
+    return Status(ENODEV, "the host has no such port");
+  }
+  if (gid == none) return Status(EINVAL, "zero is no GID");
+  if (present && is_taken(gid)) return Status(EADDRINUSE, "a port has this GID already");
+  PortEntry& entry = directory_.ports[port];
+  const auto first = entry.gids.begin() + kOwnGids;
+  const auto at = std::find(first, entry.gids.end(), present ? none : gid);
+  if (at == entry.gids.end()) {
+    return present ? Status(ENOSPC, "the port has as many GIDs as it can have")
+                   : Status(ENOENT, "the port has no such GID that was added");
+  }
+  *at = present ? gid : none;
+  entry.gid_count = static_cast<uint8_t>(entry.gids.size());
+  while (entry.gids[entry.gid_count - 1u] == none) entry.gid_count--;
+  changed_ = true;
+  for (uint32_t k = 0; k < links_.size(); k++) {
+    links_[k].identities = kIdentityRepeats;
+    if (directory_.links[k].state == LinkState::kUp) links_[k].next_send = now;
+  }
+  return {};
+}
+
 void HostAgent::handle_timeout(Instant now) {
   if (stopped_) return;
   for (uint32_t k = 0; k < links_.size(); k++) {
@@ -117,6 +172,7 @@ void HostAgent::handle_timeout(Instant now) {
     if (link.next_send > now) continue;
     watch_silence(now, k);
     if (directory_.links[k].state == LinkState::kUp) {
+      send_identity(k);
       send_heartbeat(now, k);
     } else {
       send_hello(now, k, /*reply=*/false);
@@ -204,6 +260,13 @@ void HostAgent::send_heartbeat(Instant now, uint32_t cable) {
   link.unanswered++;
   link.next_send = now + kHeartbeatAgain;
   send(cable, directory_.links[cable].tag, wire::Heartbeat{incarnation_, link.sequence, false});
+}
+
+// A hello that wants no answer. One may get lost, so it is repeated with the next heartbeats.
+void HostAgent::send_identity(uint32_t cable) {
+  if (links_[cable].identities == 0) return;
+  links_[cable].identities--;
+  send_hello(Instant{}, cable, /*reply=*/true);
 }
 
 void HostAgent::send_gone(const wire::ProcessGone& gone) {

@@ -103,6 +103,12 @@ class HostAgent {
                       std::span<const std::byte> message);
   void handle_link(Instant now, uint32_t cable, bool plugged, uint32_t speed_gbps);
   void handle_process_gone(Instant now, const wire::ProcessGone& gone);
+  // The controller is gone: so are all links, and nothing can be said any more.
+  void handle_controller_lost(Instant now);
+  // Gives a port of this host (an index of directory().ports) another GID, or takes it away; the
+  // peers are told. ENODEV: no such port. EADDRINUSE: somebody has it. ENOSPC: the port has as many
+  // as it can. ENOENT: it has no such GID beside its own two.
+  Status change_gid(Instant now, uint32_t port, const wire::GidBytes& gid, bool present);
   void handle_timeout(Instant now);
   void handle_shutdown(Instant now);
 
@@ -125,6 +131,7 @@ class HostAgent {
     Instant unanswered_since{};     // when the first of them was sent
     Instant silent_since{};
     bool refused = false;
+    uint32_t identities = 0;  // so many more hellos that tell of our GIDs
   };
   struct GoneNews {
     wire::ProcessGone message;
@@ -141,6 +148,7 @@ class HostAgent {
   uint16_t refusal_of(const wire::Hello& hello) const;
   uint8_t find_peer(uint64_t incarnation) const;
   uint8_t learn_peer(const wire::Hello& hello);
+  void learn_ports(const wire::Hello& hello, PeerEntry& peer);
   void retire_peer(uint8_t peer);
   void join(uint32_t cable, uint8_t peer, const wire::Hello& hello);
   void resume_link(uint32_t cable, const CableEntry& before, Instant now);
@@ -154,6 +162,8 @@ class HostAgent {
   void send(uint32_t cable, uint32_t tag, const wire::ControlMessage& message);
   void send_hello(Instant now, uint32_t cable, bool reply);
   void send_heartbeat(Instant now, uint32_t cable);
+  void send_identity(uint32_t cable);
+  [[nodiscard]] bool is_taken(const wire::GidBytes& gid) const;
   void send_gone(const wire::ProcessGone& gone);
   void log(bool warning, std::string text);
   [[nodiscard]] std::string cable_text(uint32_t cable) const;

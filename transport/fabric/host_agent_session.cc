@@ -157,7 +157,9 @@ uint8_t HostAgent::find_peer(uint64_t incarnation) const {
 // retired.
 uint8_t HostAgent::learn_peer(const wire::Hello& hello) {
   if (const uint8_t found = find_peer(hello.incarnation); found != kNoPeer) {
-    return directory_.peers[found].uuid == hello.uuid ? found : kNoPeer;
+    if (directory_.peers[found].uuid != hello.uuid) return kNoPeer;
+    learn_ports(hello, directory_.peers[found]);
+    return found;
   }
   uint8_t free_entry = kNoPeer;
   for (uint8_t i = 0; i < kPeersMax; i++) {
@@ -175,11 +177,20 @@ uint8_t HostAgent::learn_peer(const wire::Hello& hello) {
   peer.incarnation = hello.incarnation;
   peer.uuid = hello.uuid;
   set_name(peer.name, hello.host_name);
-  const size_t ports = std::min(hello.ports.size(), peer.ports.size());
-  for (size_t i = 0; i < ports; i++) peer.ports[i] = entry_of(hello.ports[i]);
+  learn_ports(hello, peer);
   changed_ = true;
   log(false, "heard of " + hello.host_name);
   return free_entry;
+}
+
+// Its GIDs may change while it lives.
+void HostAgent::learn_ports(const wire::Hello& hello, PeerEntry& peer) {
+  const size_t ports = std::min(hello.ports.size(), peer.ports.size());
+  for (size_t i = 0; i < ports; i++) {
+    const PortEntry entry = entry_of(hello.ports[i]);
+    changed_ |= entry.lid != peer.ports[i].lid || entry.gids != peer.ports[i].gids;
+    peer.ports[i] = entry;
+  }
 }
 
 // The peer's incarnation is over: nothing of it is believed any more, its links start anew.

@@ -8,6 +8,7 @@ namespace tbt::fabric {
 namespace {
 
 bool has_gid(const PortEntry& port, const wire::GidBytes& gid) noexcept {
+  if (gid == wire::GidBytes{}) return false;  // where one was taken away
   return std::find(port.gids.begin(), port.gids.begin() + port.gid_count, gid) !=
          port.gids.begin() + port.gid_count;
 }

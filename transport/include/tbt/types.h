@@ -238,6 +238,7 @@ enum class AsyncEventType : uint8_t {
   kSrqErr = 14,
   kSrqLimitReached = 15,
   kQpLastWqeReached = 16,
+  kGidChange = 18,
 };
 
 // The limits that create calls enforce and query_device reports: one list for both.

@@ -253,8 +253,11 @@ void ControlPlane::train_cable(uint32_t number) noexcept {
   const CableSilicon& cable = fabric_.lines[number];
   RouterModel a = router(cable.host_a), b = router(cable.host_b);
   RouterOutput out_a, out_b;
-  train(link_of(load_params(cable), fabric_.usb4_v2), a, cable.ordinal_a, out_a, b, cable.ordinal_b,
-        out_b);
+  CableLink link = link_of(load_params(cable), fabric_.usb4_v2);
+  for (const uint32_t host : {cable.host_a, cable.host_b}) {
+    if (fabric_.nhis[host].removed.load(std::memory_order_seq_cst) != 0) link.plugged = false;
+  }
+  train(link, a, cable.ordinal_a, out_a, b, cable.ordinal_b, out_b);
   carry(cable.host_a, out_a);
   carry(cable.host_b, out_b);
 }
@@ -278,7 +281,7 @@ void ControlPlane::feed(uint32_t host) noexcept {
   NhiSilicon& nhi = fabric_.nhis[host];
   ControlQueue& queue = nhi.to_ring0;
   if (queue.in == queue.out) return;
-  if (!is_enabled(nhi.rx[0])) return;
+  if (!is_enabled(nhi.rx[0]) || nhi.removed.load(std::memory_order_relaxed) != 0) return;
   if (!hosts_[host].is_visible()) return sys::signal_eventfd(hosts_[host].interrupt_fd);
   RingRegisters& regs = nhi.rx[0];
   const uint32_t size = regs.size.load(std::memory_order_relaxed);

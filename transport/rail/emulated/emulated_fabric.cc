@@ -160,7 +160,11 @@ void EmulatedFabric::set_params(uint32_t cable, const CableParams& params) noexc
   if (!CableModel::is_ideal(params)) state_->silicon.timed.store(1, std::memory_order_seq_cst);
   store_params(c, params);
   state_->control.cable_changed(cable);
-  if (was_plugged == params.plugged) return;
+  if (was_plugged != params.plugged) wake_ends(cable);
+}
+
+void EmulatedFabric::wake_ends(uint32_t cable) noexcept {
+  const CableSilicon& c = state_->silicon.lines[cable];
   for (const uint32_t host : {c.host_a, c.host_b}) {
     const HostView& view = state_->hosts[host];
     if (view.memory != nullptr) view.memory->wake_for_interrupt();
@@ -245,6 +249,11 @@ NhiCounters EmulatedFabric::counters(uint32_t host) const noexcept {
 void EmulatedFabric::remove_device(uint32_t host, bool removed) noexcept {
   TBT_ASSERT(host < hosts());
   state_->silicon.nhis[host].removed.store(removed ? 1 : 0, std::memory_order_seq_cst);
+  for (uint32_t c = 0; c < cables(); ++c) {
+    if (ends(c).host_a != host && ends(c).host_b != host) continue;
+    state_->control.cable_changed(c);
+    wake_ends(c);
+  }
 }
 
 std::unique_ptr<nhi::PciDevice> EmulatedFabric::open_device(uint32_t host) {

@@ -97,7 +97,8 @@ class EmulatedFabric {
   static constexpr size_t kPopulatedMax = size_t{128} << 20;
 
   [[nodiscard]] NhiCounters counters(uint32_t host) const noexcept;
-  // Surprise removal of a host's controller: reads return all ones, nothing moves any more.
+  // Surprise removal of a host's controller: reads return all ones, nothing moves any more, and its
+  // links are down as if the cables were pulled. It interrupts the daemons.
   void remove_device(uint32_t host, bool removed) noexcept;
 
   // The NHI of `host` as a PCI device. The fabric must outlive it.
@@ -105,6 +106,7 @@ class EmulatedFabric {
 
  private:
   EmulatedFabric();
+  void wake_ends(uint32_t cable) noexcept;
   struct State;
   std::unique_ptr<State> state_;
   friend class NhiModel;
