@@ -15,6 +15,7 @@ sys.dont_write_bytecode = True
 import groups_programs  # noqa: E402
 import perftest  # noqa: E402
 from harness import CaseFailed, Fabric, Site, free_port, listening  # noqa: E402
+from talker import Talker  # noqa: E402
 
 # Stands for bin/tbt: runs the program of `tbt run`, and makes or removes a fabric's folder.
 FAKE_TBT = """#!/bin/sh
@@ -50,6 +51,22 @@ class Harness(unittest.TestCase):
         with self.assertRaisesRegex(CaseFailed, "still running after 0.2 s"):
             program.wait(0.2)
         self.assertFalse(program.running())
+
+    def test_a_talker_answers_complains_and_ends(self):
+        program = self.site.build / "tests" / "talker"
+        program.parent.mkdir()
+        program.write_text("#!/bin/sh\necho ready\nread line\necho $line 3 -4\necho error: no memory\necho at all\n")
+        program.chmod(0o755)
+        with Fabric(self.site) as fabric:
+            talker = Talker(fabric, 0, "talker")
+            self.assertEqual(talker.ask("look"), [3, -4])
+            with self.assertRaisesRegex(CaseFailed, "error: no memory\n *at all"):
+                talker.expect("look")
+            talker.close()
+            self.assertEqual(talker.process.returncode, 0)
+            with self.assertRaisesRegex(CaseFailed, "ended"):
+                talker.lines.put(None)
+                talker.hear()
 
     def test_a_pair_that_works(self):
         port = free_port()

@@ -10,19 +10,16 @@ import argparse
 import math
 import os
 import pathlib
-import queue
 import signal
-import subprocess
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "conformance"))
 from harness import CaseFailed, Fabric, Site, expect, wait_until  # noqa: E402
+from talker import Talker  # noqa: E402
 
-ANSWER_SECONDS = 20
 TIMEOUT, RETRY = 14, 7  # as perftest has them: 67 ms, eight times
 RETRY_EXC, WR_FLUSH = 12, 5  # completion statuses
 
@@ -31,53 +28,9 @@ def milliseconds(begin_ns, end_ns):
     return (end_ns - begin_ns) / 1e6
 
 
-class Endpoint:
-    """One endpoint.cc on a host. Lines in, lines out."""
-
-    def __init__(self, fabric, host):
-        site = fabric.site
-        words = [site.tbt, "run", "--fabric", fabric.name, "--host", str(host), "--",
-                 pathlib.Path(site.build) / "tests" / "faults" / "fault_endpoint"]
-        self.process = subprocess.Popen([str(w) for w in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, text=True, env=site.environment)
-        self.lines = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.expect("ready")
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.strip())
-        self.lines.put(None)
-
-    def tell(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def expect(self, word, seconds=ANSWER_SECONDS):
-        """The numbers of the next line, which must begin with `word`."""
-        try:
-            line = self.lines.get(timeout=seconds)
-        except queue.Empty:
-            raise CaseFailed(f"no answer '{word}' within {seconds} s") from None
-        if line is None or line.split()[0] != word:
-            raise CaseFailed(f"'{word}' was expected, and there came: {line}")
-        return [int(field) for field in line.split()[1:]]
-
-    def ask(self, line, word=None, seconds=ANSWER_SECONDS):
-        self.tell(line)
-        return self.expect(word or line.split()[0], seconds)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.kill()
+def endpoint(fabric, host):
+    """One endpoint.cc on a host."""
+    return Talker(fabric, host, "faults/fault_endpoint")
 
 
 class Pair:
@@ -85,7 +38,7 @@ class Pair:
 
     def __init__(self, fabric):
         self.fabric = fabric
-        self.near, self.far = Endpoint(fabric, 0), Endpoint(fabric, 1)
+        self.near, self.far = endpoint(fabric, 0), endpoint(fabric, 1)
 
     def connect(self, timeout=TIMEOUT, retry=RETRY):
         near, far = (end.ask(f"qp {timeout} {retry}", "qp") for end in (self.near, self.far))
@@ -99,7 +52,7 @@ class Pair:
             end.ask("destroy", "destroyed")
 
     def renew_far(self):
-        self.far = Endpoint(self.fabric, 1)
+        self.far = endpoint(self.fabric, 1)
 
     def close(self):
         self.near.close()

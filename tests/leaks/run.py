@@ -10,86 +10,27 @@ heap of applications, QPNs (each is given out when it is its turn), buffers, loc
 memory, names in /dev/shm. TBT_SOAK_MINUTES overrides SECONDS.
 """
 import argparse
+import contextlib
 import os
 import pathlib
-import queue
 import random
 import signal
-import subprocess
 import sys
-import threading
 import time
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "conformance"))
-from harness import CaseFailed, Fabric, Site, expect, wait_until  # noqa: E402
+from harness import CaseFailed, Fabric, Site, expect  # noqa: E402
+from talker import Talker  # noqa: E402
 
-ANSWER_SECONDS = 30
 WARM_CYCLES = 48  # each kind of cycle three times: tables have their size, stacks of threads are cached
 HEAP_BYTES = 2048  # in all, for what is made when it is first needed, such as a thread's own variables
 POOL_BYTES = 512 * 1024  # the same where packets are lost: those that came after a gap have a pool that stays
 GROWTH_KIB = 1024
 PAIRS = 2
-
-
-class Talker:
-    """A program on a host that answers lines with lines."""
-
-    def __init__(self, fabric, host, program, *words):
-        site = fabric.site
-        command = [site.tbt, "run", "--fabric", fabric.name, "--host", str(host), "--",
-                   pathlib.Path(site.build) / "tests" / "leaks" / program, *words]
-        # Without caches and arenas of threads the count of bytes in use is exact.
-        environment = dict(site.environment,
-                           GLIBC_TUNABLES="glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1")
-        self.shown = " ".join([program, *words])
-        self.process = subprocess.Popen([str(w) for w in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, text=True, env=environment)
-        self.lines = queue.SimpleQueue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.expect("ready")
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.strip())
-        self.lines.put(None)
-
-    def tell(self, line):
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-
-    def hear(self, seconds=ANSWER_SECONDS):
-        """(word, numbers) of the next line."""
-        try:
-            line = self.lines.get(timeout=seconds)
-        except queue.Empty:
-            raise CaseFailed(f"{self.shown}: no answer within {seconds} s") from None
-        if not line or line.startswith("error"):
-            raise CaseFailed(f"{self.shown}: {line or 'ended'}")
-        word, *numbers = line.split()
-        return word, [int(number) for number in numbers]
-
-    def expect(self, *words, seconds=ANSWER_SECONDS):
-        word, numbers = self.hear(seconds)
-        expect(word in words, f"{self.shown}: '{words}' was expected, and there came {word} {numbers}")
-        return numbers
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                self.kill()
+# Without caches and arenas of threads the count of bytes in use is exact.
+EXACT = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1"}
 
 
 class Application(Talker):
@@ -98,8 +39,8 @@ class Application(Talker):
     heap_most = HEAP_BYTES
 
     def __init__(self, fabric, index, side):
-        super().__init__(fabric, int(side == "far"), "leak_endpoint", side,
-                         str(fabric.site.folder / f"pair{index}"))
+        super().__init__(fabric, int(side == "far"), "leaks/leak_endpoint", side,
+                         str(fabric.site.folder / f"pair{index}"), extra=EXACT)
         self.base = None
         self.cycles = self.failed = self.troubles = self.grown = 0
 
@@ -130,7 +71,7 @@ class Host:
 
     def __init__(self, fabric):
         self.fabric = fabric
-        self.watcher = Talker(fabric, 0, "leak_watcher")
+        self.watcher = Talker(fabric, 0, "leaks/leak_watcher")
         self.daemons = [fabric.pid_of_daemon(host) for host in range(2)]
         self.start = None
 
@@ -205,10 +146,18 @@ class World:
     """A fabric with pairs of applications, and its watcher."""
 
     def __init__(self, site, pairs):
-        self.fabric = Fabric(site)
-        self.fabric.__enter__()
-        self.pairs = [Pair(self.fabric, index) for index in range(pairs)]
-        self.host = Host(self.fabric)
+        with contextlib.ExitStack() as stack:
+            self.fabric = stack.enter_context(Fabric(site))
+            self.pairs = []
+            for index in range(pairs):
+                self.pairs.append(Pair(self.fabric, index))
+                stack.callback(self.close_pair, index)
+            self.host = Host(self.fabric)
+            stack.callback(self.host.watcher.close)
+            self.stack = stack.pop_all()
+
+    def close_pair(self, index):
+        self.pairs[index].close()
 
     def warm(self):
         for pair in self.pairs:
@@ -219,15 +168,14 @@ class World:
         return self
 
     def __exit__(self, kind, error, trace):
-        for pair in self.pairs:
-            pair.close()
-        self.host.watcher.close()
-        self.fabric.down(ok=kind is None)
+        self.stack.__exit__(kind, error, trace)
 
 
-def growth(pids, before):
-    """KiB since then, of each: all, of that in shared memory."""
-    return [[now - then for now, then in zip(resident_kib(pid), kib)] for pid, kib in zip(pids, before)]
+def expect_no_growth(site, pids, before):
+    """KiB since then, of each: all, of that in shared memory. A sanitizer keeps what was freed for a while."""
+    grown = [[now - then for now, then in zip(resident_kib(pid), kib)] for pid, kib in zip(pids, before)]
+    expect(site.preload or max(whole for whole, _ in grown) < GROWTH_KIB, f"resident memory grew by {grown} KiB")
+    return grown
 
 
 def cycles(site, count, seed):
@@ -239,8 +187,7 @@ def cycles(site, count, seed):
         for index in range(count):
             pair.run(1, 1, f"cycle {index}")
             world.host.check(f"cycle {index}")
-        grown = growth(pids, memory)
-        expect(max(map(max, grown)) < GROWTH_KIB, f"resident memory grew by {grown} KiB")
+        grown = expect_no_growth(site, pids, memory)
         expect(pair.near.failed == 0, f"{pair.near.failed} connections failed on a good cable")
         site.say(f"{count} cycles; each time descriptors, mappings and QPNs of both ends as before, "
                  f"{world.host.start['buffers']} buffers in their place; "
@@ -327,11 +274,10 @@ def soak(site, seconds, seed):
             world.host.check(note)
             if before is None and time.monotonic() - begin > seconds / 5:
                 before = [resident_kib(pid) for pid in pids]
-        grown = growth(pids, before)
+        grown = expect_no_growth(site, pids, before)
         site.say(f"{time.monotonic() - begin:.0f} s, {pair.near.cycles} connections of which {pair.near.failed} were "
                  f"cut off, {killed} kills, {faults.done}; KiB more in the last four fifths (of that in shared "
                  f"memory): daemons {grown[:2]}, application {grown[2]}")
-        expect(max(whole for whole, _ in grown) < GROWTH_KIB, f"resident memory grew by {grown} KiB")
 
 
 def main():
