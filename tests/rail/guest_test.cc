@@ -16,7 +16,7 @@ constexpr uint32_t kEntries = 8;
 
 class Guest final : public emulated::GuestPort {
  public:
-  std::byte* find(uint64_t iova, uint64_t bytes) noexcept override {
+  std::byte* find(uint64_t iova, uint64_t bytes, emulated::Reach) noexcept override {
     if (!bus_master) return nullptr;
     if (iova > memory.size() || bytes > memory.size() - iova) return nullptr;
     return memory.data() + iova;

@@ -173,6 +173,8 @@ TEST(IovaTable, WhatCannotBeReachedIsNotFound) {
   ASSERT_TRUE(table.map(kPage, kPage, memory.fd, 0, false));  // read only
   EXPECT_EQ(table.find(0, 1), nullptr);
   EXPECT_EQ(table.find(kPage, 1), nullptr);
+  EXPECT_NE(table.find(kPage, kPage, Reach::kRead), nullptr);
+  EXPECT_EQ(table.find(0, 2 * kPage, Reach::kRead), nullptr);
   EXPECT_EQ(table.map(0, kPage, memory.fd, 0, true).code(), EEXIST);
   EXPECT_TRUE(table.unmap(0, 2 * kPage));
 }

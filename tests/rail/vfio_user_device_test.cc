@@ -165,16 +165,16 @@ TEST_F(VfioUserDeviceTest, OnlyABusMasterReachesMemory) {
   std::vector<sys::UniqueFd> fds;
   fds.push_back(dup_of(memory));
   EXPECT_EQ(error_of(map_page(0x1000, std::move(fds))), 0);
-  EXPECT_NE(device.find(0x1000, 4096), nullptr);
+  EXPECT_NE(device.find(0x1000, 4096, Reach::kWrite), nullptr);
   const int before = memory_changes;
   (void)write<uint16_t>(kConfig, kCommandRegister, kMemoryOn);
-  EXPECT_EQ(device.find(0x1000, 4096), nullptr);
+  EXPECT_EQ(device.find(0x1000, 4096, Reach::kWrite), nullptr);
   EXPECT_EQ(memory_changes, before + 1);
   (void)write<uint16_t>(kConfig, kCommandRegister, kMemoryOn | kBusMasterOn);
-  EXPECT_NE(device.find(0x1000, 4096), nullptr);
+  EXPECT_NE(device.find(0x1000, 4096, Reach::kWrite), nullptr);
   const Bytes reply = send(3, pack(24u, 0u, uint64_t{0x1000}, uint64_t{4096}));
   EXPECT_EQ(base::load<uint64_t>(reply.data() + 24), 0x1000u);
-  EXPECT_EQ(device.find(0x1000, 4096), nullptr);
+  EXPECT_EQ(device.find(0x1000, 4096, Reach::kWrite), nullptr);
   EXPECT_EQ(memory_changes, before + 3);
 }
 
@@ -315,9 +315,9 @@ TEST_F(VfioUserConnectionTest, DescriptorsBelongToTheirMessage) {
   give(map(0x1000), {&fd, 1});
   give(map(0x2000));
   EXPECT_TRUE(connection->serve());
-  EXPECT_EQ(device.find(0, 1), nullptr);
-  EXPECT_NE(device.find(0x1000, 1), nullptr);
-  EXPECT_EQ(device.find(0x2000, 1), nullptr);
+  EXPECT_EQ(device.find(0, 1, Reach::kWrite), nullptr);
+  EXPECT_NE(device.find(0x1000, 1, Reach::kWrite), nullptr);
+  EXPECT_EQ(device.find(0x2000, 1, Reach::kWrite), nullptr);
 }
 
 TEST_F(VfioUserConnectionTest, NonsenseAndFarewellEndIt) {

@@ -206,7 +206,7 @@ bool ControlPlane::fetch(uint32_t host, uint32_t index, std::span<const std::byt
     return false;
   }
   const std::byte* data =
-      translate(hosts_[host], d.address.load(std::memory_order_relaxed), length);
+      translate(hosts_[host], d.address.load(std::memory_order_relaxed), length, Reach::kRead);
   if (data == nullptr) return false;
   bytes = {data, length};
   pdf = nhi::word_eof(word);

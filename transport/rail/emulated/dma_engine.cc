@@ -368,7 +368,8 @@ bool DmaEngine::fetch(Pass& pass, uint32_t index, Frame& frame) noexcept {
     count_misuse(nhi, Misuse::kRawTooLong);
     return false;
   }
-  frame.data = translate(*from_.host, d.address.load(std::memory_order_relaxed), frame.length);
+  frame.data = translate(*from_.host, d.address.load(std::memory_order_relaxed), frame.length,
+                         Reach::kRead);
   return frame.data != nullptr;
 }
 

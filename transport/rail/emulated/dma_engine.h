@@ -35,8 +35,9 @@ struct HostView {
 };
 
 // Memory behind [iova, iova + bytes), or nullptr.
-inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
-  if (host.guest != nullptr) return host.guest->find(iova, bytes);
+inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t bytes,
+                              Reach reach = Reach::kWrite) noexcept {
+  if (host.guest != nullptr) return host.guest->find(iova, bytes, reach);
   for (const IovaRange& range : host.nhi->iova) {
     const uint64_t size = range.bytes.load(std::memory_order_acquire);
     const uint64_t into = iova - range.start.load(std::memory_order_relaxed);
@@ -47,8 +48,9 @@ inline std::byte* find_mapped(const HostView& host, uint64_t iova, uint64_t byte
 }
 // The same for an access of the device: what is not mapped is a counted fault, unless the device
 // may not reach memory at all.
-inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes) noexcept {
-  std::byte* const found = find_mapped(host, iova, bytes);
+inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes,
+                            Reach reach = Reach::kWrite) noexcept {
+  std::byte* const found = find_mapped(host, iova, bytes, reach);
   const bool tried = host.guest == nullptr || host.guest->is_bus_master();
   if (found == nullptr && tried) host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
   return found;

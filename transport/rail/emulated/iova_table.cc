@@ -44,9 +44,13 @@ Status IovaTable::map(uint64_t iova, uint64_t bytes, const sys::UniqueFd& fd, ui
   if (!whole || iova > UINT64_MAX - (bytes - 1)) return Status(EINVAL, "not whole pages");
   if (overlaps(iova, bytes)) return Status(EEXIST, "something is mapped there");
   if (pieces_.size() >= kPiecesMax) return Status(ENOSPC, "too many mappings");
-  Piece piece{bytes, nullptr, files_.end()};
-  if (fd && writeable) {
+  Piece piece{bytes, nullptr, writeable, files_.end()};
+  if (fd) {
     const auto file = open_file(fd.get());
+    if (!file && !writeable && file.error().code() == EPERM) {
+      pieces_.emplace(iova, piece);
+      return {};
+    }
     if (!file) return file.error();
     piece.file = file.value();
     const File& whole_file = piece.file->second;
@@ -101,21 +105,21 @@ void IovaTable::clear() noexcept {
   last_ = pieces_.end();
 }
 
-std::byte* IovaTable::find(uint64_t iova, uint64_t bytes) noexcept {
+std::byte* IovaTable::find(uint64_t iova, uint64_t bytes, Reach reach) noexcept {
   if (last_ == pieces_.end() || iova - last_->first >= last_->second.bytes) {
     auto after = pieces_.upper_bound(iova);
     if (after == pieces_.begin()) return nullptr;
     last_ = std::prev(after);
   }
   const uint64_t into = iova - last_->first;
-  if (last_->second.base == nullptr || into >= last_->second.bytes) return nullptr;
+  if (!allows(last_->second, reach) || into >= last_->second.bytes) return nullptr;
   std::byte* const found = last_->second.base + into;
   // What goes on in the next piece may lie behind this one in the file, too.
   bool together = true;
   uint64_t reached = last_->second.bytes - into;
   for (auto next = std::next(last_); reached < bytes; ++next) {
     const bool goes_on = next != pieces_.end() && next->first == iova + reached;
-    if (!goes_on || next->second.base == nullptr) return nullptr;
+    if (!goes_on || !allows(next->second, reach)) return nullptr;
     together = together && next->second.base == found + reached;
     reached += next->second.bytes;
   }

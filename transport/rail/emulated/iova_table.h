@@ -15,6 +15,7 @@
 #include <memory>
 #include <utility>
 
+#include "rail/emulated/guest_port.h"
 #include "sys/unique_fd.h"
 #include "tbt/status.h"
 
@@ -33,18 +34,19 @@ class IovaTable {
   IovaTable& operator=(const IovaTable&) = delete;
   ~IovaTable() { clear(); }
 
-  // Without a descriptor the piece is taken note of and cannot be reached; so is one that may not
-  // be written. EINVAL: not whole pages, or not in the file. EEXIST: overlaps another piece.
-  // ENOSPC: too many. EPERM: the file could shrink under us.
+  // Without a descriptor the piece is taken note of and cannot be reached; so is one that may only
+  // be read (a ROM) in a file that could shrink under us, which is otherwise EPERM. EINVAL: not
+  // whole pages, or not in the file. EEXIST: overlaps another piece. ENOSPC: too many.
   Status map(uint64_t iova, uint64_t bytes, const sys::UniqueFd& fd, uint64_t file_offset,
              bool writeable);
   // Takes away the pieces inside the range; there may be none. EINVAL: one is cut by its edge.
   Status unmap(uint64_t iova, uint64_t bytes);
   void clear() noexcept;
 
-  // Memory behind [iova, iova + bytes), in one piece here; nullptr where not all of it is mapped,
-  // or too much was asked for that lies scattered.
-  [[nodiscard]] std::byte* find(uint64_t iova, uint64_t bytes) noexcept;
+  // Memory behind [iova, iova + bytes), in one piece here; nullptr where not all of it is mapped
+  // for that, or too much was asked for that lies scattered.
+  [[nodiscard]] std::byte* find(uint64_t iova, uint64_t bytes,
+                                Reach reach = Reach::kWrite) noexcept;
   // That can be reached.
   [[nodiscard]] uint64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] size_t joined() const noexcept { return joined_.size(); }
@@ -66,8 +68,12 @@ class IovaTable {
   struct Piece {
     uint64_t bytes = 0;
     std::byte* base = nullptr;  // nullptr: cannot be reached
+    bool writeable = false;
     std::map<FileKey, File>::iterator file;
   };
+  [[nodiscard]] static bool allows(const Piece& piece, Reach reach) noexcept {
+    return piece.base != nullptr && (piece.writeable || reach == Reach::kRead);
+  }
   using Pieces = std::map<uint64_t, Piece>;
   using Range = std::pair<uint64_t, uint64_t>;  // of whole pages: IOVA and bytes
 

@@ -185,8 +185,8 @@ void VfioUserDevice::assign(uint32_t vector, sys::UniqueFd fd) noexcept {
   sys::signal_eventfd(interrupts_[vector].get());
 }
 
-std::byte* VfioUserDevice::find(uint64_t iova, uint64_t bytes) noexcept {
-  return config_.is_bus_master() ? memory_.find(iova, bytes) : nullptr;
+std::byte* VfioUserDevice::find(uint64_t iova, uint64_t bytes, Reach reach) noexcept {
+  return config_.is_bus_master() ? memory_.find(iova, bytes, reach) : nullptr;
 }
 
 void VfioUserDevice::fire(uint32_t vector) noexcept {

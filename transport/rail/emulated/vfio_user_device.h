@@ -39,7 +39,7 @@ class VfioUserDevice final : public GuestPort {
   // The machine is gone: the controller is reset, and nothing of the machine is kept.
   void disconnect() noexcept;
 
-  std::byte* find(uint64_t iova, uint64_t bytes) noexcept override;
+  std::byte* find(uint64_t iova, uint64_t bytes, Reach reach) noexcept override;
   [[nodiscard]] bool is_bus_master() const noexcept override { return config_.is_bus_master(); }
   void fire(uint32_t vector) noexcept override;
 
