@@ -1,9 +1,11 @@
 // The ring driver alone: what a frame costs in NhiRail, sent and received, without verbs, engine
-// and payload. Once over a controller that does nothing but complete descriptors (so what remains
-// is the driver's), once over the NHI model, whose own work is then the difference.
+// and payload: frames from the ring's buffers, and frames that name memory of their own. Once over a
+// controller that does nothing but complete descriptors (so what remains is the driver's), once over
+// the NHI model, whose own work is then the difference.
 //
 //   driver_bench time                  one JSON line per figure: nanoseconds per frame
-//   driver_bench count BYTES BATCH N   N frames over the bare controller, for callgrind, which is
+//   driver_bench count BYTES BATCH N [direct]
+//                                      N frames over the bare controller, for callgrind, which is
 //                                      told to count send_frames and receive_frames only
 #include <array>
 #include <cstdio>
@@ -122,10 +124,11 @@ struct Modelled {
 }  // namespace
 
 // Not inlined, and named for callgrind.
-extern "C" __attribute__((noinline)) void send_frames(Rail& rail, uint32_t bytes, uint32_t batch) {
+extern "C" __attribute__((noinline)) void send_frames(Rail& rail, uint32_t bytes, uint32_t batch,
+                                                      DirectMemory direct) {
   static std::array<std::byte*, kBatchMax> buffers;
   static std::array<TxFrame, kBatchMax> frames;
-  for (uint32_t i = 0; i < batch; ++i) frames[i] = {bytes, 1, 1};
+  for (uint32_t i = 0; i < batch; ++i) frames[i] = {bytes, 1, 1, direct};
   const size_t n = rail.tx_begin(std::span(buffers).first(batch));
   rail.tx_commit(std::span<const TxFrame>(frames).first(n));
   bench::require(n == batch, "the ring is full");
@@ -141,10 +144,11 @@ extern "C" __attribute__((noinline)) void receive_frames(Rail& rail, uint32_t ba
 namespace {
 
 template <typename Setup>
-double seconds(Setup& setup, uint32_t bytes, uint32_t batch, size_t frames) {
+double seconds(Setup& setup, uint32_t bytes, uint32_t batch, size_t frames,
+               DirectMemory direct = {}) {
   const double begin = bench::now_s();
   for (size_t done = 0; done < frames; done += batch) {
-    send_frames(setup.sender(), bytes, batch);
+    send_frames(setup.sender(), bytes, batch, direct);
     setup.between();
     receive_frames(setup.receiver(), batch);
   }
@@ -161,6 +165,24 @@ void time_rows(const char* name, Setup& setup) {
       bench::report(row.c_str(), bytes, each * 1e9);
     }
   }
+}
+
+// Frames from a buffer that the controller finds at an address of its own: here of a part of the
+// host's memory that no ring uses.
+template <typename Setup>
+void time_direct_rows(const char* name, Setup& setup, DirectMemory direct) {
+  for (const uint32_t batch : {1u, kBatchMax}) {
+    const auto run = [&](size_t frames) { return seconds(setup, 4096, batch, frames, direct); };
+    const double each = bench::seconds_per_count(run, 20'000, 4'000'000, 0.2, 5);
+    const std::string row = std::string(name) + "_direct_batch" + std::to_string(batch);
+    bench::report(row.c_str(), 4096, each * 1e9);
+  }
+}
+
+DirectMemory direct_of(HostMemory& memory, nhi::PciDevice& device) {
+  const uint64_t offset = RailMemory::ip_ring_offset(memory, 0);
+  const uint64_t iova = must(device.dma_map(offset, kIpRingBytes), "direct memory");
+  return {memory.base() + offset, iova};
 }
 
 // What the bare controller itself takes, to be left out.
@@ -188,18 +210,22 @@ int main(int argc, char** argv) {
   if (argc == 2 && std::string_view(argv[1]) == "time") {
     Bare bare;
     time_rows("driver", bare);
+    time_direct_rows("driver", bare, direct_of(*bare.memory, bare.controller));
     bench::report("controller_batch32", 64, bare_share(kBatchMax) * 1e9);
     Modelled modelled;
     time_rows("model", modelled);
+    time_direct_rows("model", modelled, direct_of(*modelled.memories[0], *modelled.devices[0]));
     return 0;
   }
-  if (argc == 5 && std::string_view(argv[1]) == "count") {
+  const bool is_direct = argc == 6 && std::string_view(argv[5]) == "direct";
+  if ((argc == 5 || is_direct) && std::string_view(argv[1]) == "count") {
     Bare bare;
+    const DirectMemory direct = direct_of(*bare.memory, bare.controller);
     (void)seconds(bare, static_cast<uint32_t>(std::atoi(argv[2])),
                   static_cast<uint32_t>(std::atoi(argv[3])),
-                  static_cast<size_t>(std::atoi(argv[4])));
+                  static_cast<size_t>(std::atoi(argv[4])), is_direct ? direct : DirectMemory{});
     return 0;
   }
-  std::fprintf(stderr, "usage: driver_bench time | count BYTES BATCH FRAMES\n");
+  std::fprintf(stderr, "usage: driver_bench time | count BYTES BATCH FRAMES [direct]\n");
   return 2;
 }

@@ -67,6 +67,7 @@ json rail_counters(const rail::RailStats& s) {
           {"tx_bytes", s.tx_bytes},
           {"rx_frames", s.rx_frames},
           {"rx_bytes", s.rx_bytes},
+          {"tx_direct", s.tx_direct},
           {"tx_full", s.tx_full},
           {"rx_crc_errors", s.rx_crc_errors},
           {"rx_overruns", s.rx_overruns},

@@ -9,7 +9,7 @@ namespace tbt::rail {
 
 LoopbackRail::LoopbackRail(HostMemory& memory, SlotId slot, Classifier classify) noexcept
     : SharedRail(memory, memory.cables(), slot, classify) {
-  capabilities_ = {kBurst, pool_.size(), true};
+  capabilities_ = {kBurst, pool_.size(), true, false};
 }
 
 // A dispatcher that died may have marked buffers for an inbox and not put them there.

@@ -29,10 +29,23 @@ inline constexpr SlotId kNoSlot = 0xffff;  // drop the frame
 inline constexpr uint8_t kEofHead = 2;
 inline constexpr uint8_t kEofPayload = 3;
 
+// Memory of this process that the rail's controller may read, too. A frame that leaves straight
+// from it must not change before the ring has passed it (tx_read), or it arrives changed; nor may
+// the mapping go away before.
+struct DirectMemory {
+  const std::byte* data = nullptr;
+  uint64_t iova = 0;  // where the controller finds `data`; 0: nowhere
+};
+
+// No source says what a controller asks of a buffer's address. Linux gives it buffers that begin a
+// page; memory of other origin is given to it from such addresses on.
+inline constexpr uint64_t kDirectAlign = 64;
+
 struct TxFrame {
   uint32_t length = 0;  // 1..4096
   uint8_t sof = 0;  // protocol-defined field of the first and of the last transport packet, 0..15
   uint8_t eof = 0;
+  DirectMemory direct{};  // instead of the reserved buffer, if it has an IOVA
 };
 
 struct RxFrame {
@@ -53,11 +66,13 @@ struct Capabilities {
   uint32_t tx_frames = 0;      // most frames that one tx_begin can hand out
   uint32_t rx_frames = 0;      // receive buffers of the ring
   bool checks_frames = false;  // the link drops damaged frames by itself
+  bool sends_direct = false;   // frames may name memory by its IOVA
 };
 
 // Counters of the rail, all processes together. Each drop reason has its own.
 struct RailStats {
   uint64_t tx_frames = 0, tx_bytes = 0, rx_frames = 0, rx_bytes = 0;
+  uint64_t tx_direct = 0;          // of tx_frames, those straight from their owner's memory
   uint64_t tx_full = 0;            // tx_begin found no room
   uint64_t rx_crc_errors = 0;      // descriptor flag
   uint64_t rx_overruns = 0;        // descriptor flag
@@ -92,6 +107,12 @@ class Rail {
   // Sends the first frames.size() of the reserved buffers in order with one doorbell, gives the
   // rest back and releases the lock. frames may be empty.
   virtual void tx_commit(std::span<const TxFrame> frames) noexcept = 0;
+
+  // How many frames all processes have committed since the rail came up, modulo 2^32.
+  [[nodiscard]] virtual uint32_t tx_posted() const noexcept = 0;
+  // Whether the link has read the first `posted` of them, so that it touches their memory no more;
+  // also when it has been stopped. False, too, while a stopped process holds the ring.
+  virtual bool tx_read(uint32_t posted) noexcept = 0;
 
   // Fills `out` with packets for this slot, oldest first; hands frames of other slots to their
   // owners (and wakes them if they sleep). The buffers are the caller's until rx_release.

@@ -106,6 +106,7 @@ RailStats SharedRail::stats() const noexcept {
   RailStats s;
   s.tx_frames = read(state_.tx.frames);
   s.tx_bytes = read(state_.tx.bytes);
+  s.tx_direct = read(state_.tx.direct);
   s.tx_full = read(state_.tx.full);
   s.rx_frames = read(state_.rx_counters.frames);
   s.rx_bytes = read(state_.rx_counters.bytes);

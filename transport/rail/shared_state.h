@@ -65,7 +65,7 @@ struct alignas(64) TxState {
   sys::RobustLock lock;
   std::atomic<uint32_t> head;  // next descriptor to fill; the ring holds [tail, head)
   std::atomic<uint32_t> tail;  // next to complete; both count on for ever
-  Counter frames, bytes, full;
+  Counter frames, bytes, direct, full;
 };
 
 // A head frame taken from the ring, whose payload frame has not come yet.

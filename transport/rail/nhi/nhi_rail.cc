@@ -35,7 +35,7 @@ NhiRail::NhiRail(HostMemory& memory, uint32_t rail, PciDevice& device, SlotId sl
       hop_(rail + quirks_.first_data_ring()),
       hop_count_(hop_count(device)),
       interrupt_(memory, device, quirks_, hop_count_ + hop_, hop_count_) {
-  capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true};
+  capabilities_ = {entries_of(geometry_) - 1, entries_of(geometry_) - 1, true, true};
 }
 
 NhiRail::~NhiRail() {
@@ -68,16 +68,22 @@ void NhiRail::tx_commit(std::span<const TxFrame> frames) noexcept {
   TBT_ASSERT(frames.size() <= reserved_);
   reserved_ = 0;
   uint64_t bytes = 0;
+  uint32_t direct = 0;
   const bool capturing = capture_.enabled();
   for (uint32_t i = 0; i < frames.size(); ++i) {
     const TxFrame& f = frames[i];
+    const bool is_direct = f.direct.iova != 0;
     bytes += f.length;
-    if (capturing) capture_.put(true, tx_.buffer(i), f.length, f.sof, f.eof);
+    direct += is_direct ? 1 : 0;
+    if (capturing) {
+      capture_.put(true, is_direct ? f.direct.data : tx_.buffer(i), f.length, f.sof, f.eof);
+    }
   }
   if (!frames.empty()) {
     tx_.post(frames, state_.shared.iova.load(std::memory_order_relaxed));
     bump(state_.tx.frames, frames.size());
     bump(state_.tx.bytes, bytes);
+    if (direct != 0) bump(state_.tx.direct, direct);
     if (credits_.due()) post_credit_frame(/*ask=*/false);  // by the same doorbell
     device_.write32(tx_ring_register(hop_, kRingIndex), tx_.doorbell());
   }
@@ -88,6 +94,15 @@ bool NhiRail::lock_tx() noexcept {
   const sys::LockOutcome outcome = lock_tx_in_time();
   if (outcome == sys::LockOutcome::kOwnerDied) repair_tx();
   return outcome != sys::LockOutcome::kBusy;
+}
+
+// With the lock: whoever died holding it may have left a doorbell unrung.
+bool NhiRail::tx_read(uint32_t posted) noexcept {
+  if (state_.shared.up.load(std::memory_order_acquire) == 0) return true;
+  if (!lock_tx()) return false;
+  const bool read = tx_.passed(posted);
+  state_.tx.lock.unlock_fast();
+  return read;
 }
 
 // The last holder died before, in or after its doorbell. The head was moved before the doorbell, so

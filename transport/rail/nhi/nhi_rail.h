@@ -34,6 +34,10 @@ class NhiRail final : public SharedRail {
 
   size_t tx_begin(std::span<std::byte*> buffers) noexcept override;
   void tx_commit(std::span<const TxFrame> frames) noexcept override;
+  [[nodiscard]] uint32_t tx_posted() const noexcept override {
+    return state_.tx.head.load(std::memory_order_acquire);
+  }
+  bool tx_read(uint32_t posted) noexcept override;
   size_t rx_burst(std::span<RxPacket> out) noexcept override;
   void rx_release(std::span<const RxPacket> packets) noexcept override;
   [[nodiscard]] bool rx_pending() const noexcept override { return !inbox_.empty() || rx_.ready(); }

@@ -36,7 +36,8 @@ void TxRing::post(std::span<const TxFrame> frames, uint64_t iova) noexcept {
   for (const TxFrame& frame : frames) {
     const uint32_t at = head++ & mask_;
     Descriptor& d = descriptors_[at];
-    d.address.store(iova + buffers_offset_ + uint64_t{at} * kFrameBytes, std::memory_order_relaxed);
+    const uint64_t own = iova + buffers_offset_ + uint64_t{at} * kFrameBytes;
+    d.address.store(frame.direct.iova != 0 ? frame.direct.iova : own, std::memory_order_relaxed);
     d.time.store(0, std::memory_order_relaxed);
     d.word.store(pack_frame(frame.length, frame.sof, frame.eof) | kPosted,
                  std::memory_order_relaxed);

@@ -31,7 +31,13 @@ class TxRing {
     const uint32_t at = (state_.head.load(std::memory_order_relaxed) + i) & mask_;
     return buffers_ + size_t{at} * kFrameBytes;
   }
-  // Fills descriptors and moves the head; the doorbell is the caller's.
+  // Whether the NHI is done with all descriptors before the one that `head` counts to.
+  bool passed(uint32_t head) noexcept {
+    reap();
+    return static_cast<int32_t>(state_.tail.load(std::memory_order_relaxed) - head) >= 0;
+  }
+  // Fills descriptors and moves the head; the doorbell is the caller's. A frame that names memory
+  // of its own leaves its descriptor's buffer unused this time.
   void post(std::span<const TxFrame> frames, uint64_t iova) noexcept;
   // How many the NHI has not completed.
   uint32_t unsent() noexcept;
