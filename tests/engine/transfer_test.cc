@@ -36,5 +36,86 @@ TEST(Gather, CrossesSgesWithinOnePacket) {
   EXPECT_EQ(sent.payload, expected);
 }
 
+// ---- payload that the controller reads by itself
+
+constexpr uint64_t kDma = 0x1000000000;
+
+TxPacket next(Harness& h) {
+  TxPacket packet;
+  EXPECT_TRUE(h.endpoint->poll_transmit(h.now, 0, packet));
+  return packet;
+}
+
+TEST(Direct, ARequestSaysWhereItsPayloadLies) {
+  Harness h;
+  h.endpoint->regions().set_dma(h.key, kDma);
+  h.post(WrOpcode::kRdmaWrite, 1, 512, 2 * kMtu);
+  EXPECT_EQ(next(h).dma, kDma + 512);
+  EXPECT_EQ(next(h).dma, kDma + 512 + kMtu);
+  h.post(WrOpcode::kSend, 2, 64, 100);
+  EXPECT_EQ(next(h).dma, kDma + 64);
+}
+
+TEST(Direct, ARegionThatIsNotMappedIsCopied) {
+  Harness h;
+  h.post(WrOpcode::kRdmaWrite, 1, 0, kMtu);
+  EXPECT_EQ(next(h).dma, 0u);
+}
+
+// So memory that never stands still arrives all the same: the copy is what the check is made of.
+TEST(Direct, WhatIsSentAgainIsCopied) {
+  Harness h;
+  h.endpoint->regions().set_dma(h.key, kDma);
+  h.post(WrOpcode::kRdmaWrite, 1, 0, 2 * kMtu);
+  EXPECT_NE(next(h).dma, 0u);
+  EXPECT_NE(next(h).dma, 0u);
+  h.receive_ack(kSqPsn, 0x60);  // NAK: sequence error
+  EXPECT_EQ(next(h).dma, 0u);
+  EXPECT_EQ(next(h).dma, 0u);
+  h.post(WrOpcode::kRdmaWrite, 2, 0, kMtu);
+  EXPECT_NE(next(h).dma, 0u);
+}
+
+TEST(Direct, WhatCompletesBeforeItIsReadIsCopied) {
+  Harness uc({.type = QpType::kUc, .uc_drop = true});
+  uc.endpoint->regions().set_dma(uc.key, kDma);
+  uc.post(WrOpcode::kRdmaWrite, 1, 0, kMtu);
+  EXPECT_EQ(next(uc).dma, 0u);
+}
+
+TEST(Direct, InlineDataIsCopied) {
+  Harness h;
+  h.endpoint->regions().set_dma(h.key, kDma);
+  h.post(WrOpcode::kSend, 1, 0, 32, kSendSignaled | kSendInline);
+  EXPECT_EQ(next(h).dma, 0u);
+}
+
+TEST(Direct, PiecesAreCopied) {
+  Harness h;
+  h.endpoint->regions().set_dma(h.key, kDma);
+  const Sge sges[3] = {{h.address(0), 64, h.key}, {h.address(0), 0, h.key},
+                       {h.address(256), 2 * kMtu, h.key}};
+  SendWr wr;
+  wr.sg_list = sges;
+  wr.num_sge = 3;
+  ASSERT_TRUE(h.try_post(wr).ok());
+  EXPECT_EQ(next(h).dma, 0u) << "64 bytes of one and the rest of another";
+  EXPECT_EQ(next(h).dma, kDma + 256 + kMtu - 64);
+}
+
+// Its memory may change meanwhile, and the peer would ask for ever.
+TEST(Direct, AnAnswerIsCopied) {
+  Harness h;
+  h.endpoint->regions().set_dma(h.key, kDma);
+  wire::PacketHeaders read = h.from_peer(wire::Opcode::kRcReadRequest, kRqPsn);
+  read.va = h.address(0);
+  read.rkey = h.key;
+  read.dma_length = kMtu;
+  h.receive(read);
+  const TxPacket answer = next(h);
+  EXPECT_EQ(answer.payload_bytes, kMtu);
+  EXPECT_EQ(answer.dma, 0u);
+}
+
 }  // namespace
 }  // namespace tbt::engine

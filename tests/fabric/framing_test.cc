@@ -63,6 +63,42 @@ TEST(Framing, NothingOfTheBuffersOldContentLeaves) {
   }
 }
 
+// What the receiver gets is the same; the second buffer is left alone.
+TEST(Framing, APayloadFrameLeavesFromWhereItLies) {
+  alignas(64) static std::array<std::byte, 4096> memory;
+  for (size_t i = 0; i < memory.size(); ++i) memory[i] = static_cast<std::byte>(i * 5);
+  wire::PacketHeaders headers;
+  headers.opcode = static_cast<uint8_t>(wire::Opcode::kRcSendOnly);
+  struct Case {
+    uint64_t iova;
+    uint32_t bytes;
+    bool direct;
+  };
+  for (const Case c : {Case{0x1000000040, 4096, true}, Case{0x1000000040, 4092, true},
+                       Case{0, 4096, false}, Case{0x1000000020, 4096, false},
+                       Case{0x1000000040, 4095, false}, Case{0x1000000040, 512, false}}) {
+    Written out;
+    for (auto& buffer : out.buffers) buffer.assign(4096, std::byte{0xee});
+    const auto piece = std::span<const std::byte>(memory).first(c.bytes);
+    std::byte* const raw[2] = {out.buffers[0].data(), out.buffers[1].data()};
+    out.count = write_packet(headers, {&piece, 1}, c.bytes, kTag, raw, out.frames, c.iova);
+    ASSERT_EQ(out.count, c.bytes > 4000 ? 2u : 1u);
+    EXPECT_EQ(out.frames[0].direct.iova, 0u);
+    EXPECT_EQ(out.frames[1].direct.iova, c.direct ? c.iova : 0) << c.bytes;
+    if (c.direct) {
+      EXPECT_EQ(out.frames[1].direct.data, memory.data());
+      const auto& left = out.buffers[1];
+      EXPECT_EQ(std::count(left.begin(), left.end(), std::byte{0xee}), 4096);
+      std::copy(piece.begin(), piece.end(), out.buffers[1].begin());  // as the controller does
+    }
+    FramingStats stats;
+    EXPECT_TRUE(read(out, stats)) << c.bytes << " at " << c.iova;
+    if (!c.direct) continue;
+    out.buffers[1][c.bytes - 1] ^= std::byte{1};  // it was changed before the controller came
+    EXPECT_FALSE(read(out, stats));
+  }
+}
+
 TEST(Framing, AFrameOfAnotherSessionIsDroppedAndCounted) {
   FramingStats stats;
   EXPECT_FALSE(read(write(8), stats, kTag + 1));

@@ -114,5 +114,21 @@ TEST(MrTableProperty, AnyAccessOutsideTheRangeFails) {
   });
 }
 
+TEST_F(MrTableTest, SaysWhereTheControllerFindsARegion) {
+  const uint32_t plain = add(kAccessLocalWrite);
+  EXPECT_EQ(table.dma_of(plain, memory + 8), 0u);
+  const uint32_t key =
+      table.insert({0, kAccessLocalWrite, &pd, 0x1000, 256, memory, 0x100000}, rng)->key;
+  EXPECT_EQ(table.dma_of(key, memory + 8), 0x100008u);
+  EXPECT_EQ(table.dma_of(plain, memory + 8), 0u);
+  EXPECT_EQ(table.dma_of(key ^ 1, memory + 8), 0u);
+  table.set_dma(key, 0);
+  EXPECT_EQ(table.dma_of(key, memory + 8), 0u);
+  ASSERT_TRUE(table.replace(key, {0, 0, &pd, 0x1000, 256, memory, 0x200000}));
+  EXPECT_EQ(table.dma_of(key, memory), 0x200000u);
+  ASSERT_TRUE(table.erase(key));
+  EXPECT_EQ(table.dma_of(key, memory), 0u);
+}
+
 }  // namespace
 }  // namespace tbt::verbs

@@ -125,9 +125,9 @@ bool take_receive(Core& core, QueuePair& qp);
 // transfer.cc: payload between packets and registered memory.
 
 // Points `packet` at [offset, offset + length) of the WQE's data. False if a key, right or range is
-// wrong now.
+// wrong now. `direct`: the controller may read them later, so say where it finds them.
 bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length,
-            TxPacket& packet);
+            TxPacket& packet, bool direct = false);
 // Checks every SGE of the WQE with the access given.
 bool check_sges(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t access);
 // Copies `bytes` to offset `offset` of a scatter list.

@@ -457,10 +457,12 @@ bool Endpoint::has_transmit(uint32_t rail) const noexcept {
 bool Endpoint::poll_transmit(Instant now, uint32_t rail, TxPacket& packet) {
   Core& core = *core_;
   core.now = now;
+  packet.dma = 0;
   if (!core.orphans.empty() && next_orphan(core, rail, packet)) return true;
   ReadyList& list = core.ready[rail];
   while (QueuePair* qp = list.front()) {
     if (core.turn[rail] < core.options.packets_per_turn) {
+      packet.dma = 0;
       if (next_packet(core, *qp, packet)) {
         ++core.turn[rail];
         ++core.stats.tx_packets;

@@ -84,6 +84,9 @@ struct TxPacket {
   uint32_t payload_bytes = 0;
   uint32_t pieces = 0;
   std::array<std::span<const std::byte>, limits::kMaxSge> payload;
+  // Where the controller finds the payload, if it may read it there, later and by itself: it is one
+  // piece, and belongs to a request that completes by an acknowledgement only. 0: copy it.
+  uint64_t dma = 0;
 };
 
 struct Event {

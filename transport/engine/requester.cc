@@ -120,13 +120,23 @@ void ask_for_ack(Core& core, QueuePair& qp, bool last, wire::PacketHeaders& head
   time_request(core, qp, headers.psn);
 }
 
+// Whether the controller may read the payload by itself. Until the acknowledgement memory is not
+// the application's to change (IBTA vol. 1, 10.8.1), and what it changes all the same is found by
+// the receiver's check. What is sent again is copied under its check, so that even memory which
+// never stands still arrives. A packet that was sent before may still stand in a ring when its
+// request is complete: changed by then it is dropped, else it is a duplicate.
+bool may_leave_directly(const QueuePair& qp) noexcept {
+  return qp.reliable && qp.req.send_psn == qp.req.sent_end;
+}
+
 bool make_message_packet(Core& core, QueuePair& qp, SendWqe& wqe, TxPacket& packet) {
   RequesterState& req = qp.req;
   const uint32_t index = psn_add(req.send_psn, 0u - wqe.first_psn);
   const uint32_t offset = index * qp.mtu;
   const bool first = index == 0;
   const bool last = index + 1 == wqe.psn_count;
-  if (!gather(core, qp, req.cursor, offset, std::min(qp.mtu, wqe.length - offset), packet)) {
+  const uint32_t length = std::min(qp.mtu, wqe.length - offset);
+  if (!gather(core, qp, req.cursor, offset, length, packet, may_leave_directly(qp))) {
     return refuse(core, qp, WcStatus::kLocProt, kVendorLocalKey);
   }
   wire::PacketHeaders& headers = packet.headers;

@@ -37,7 +37,7 @@ void store_last(std::byte* to, const std::byte* from) noexcept {
 }  // namespace
 
 bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint32_t length,
-            TxPacket& packet) {
+            TxPacket& packet, bool direct) {
   packet.pieces = 0;
   packet.payload_bytes = length;
   if (length == 0) return true;
@@ -52,6 +52,8 @@ bool gather(Core& core, QueuePair& qp, uint32_t wqe_index, uint32_t offset, uint
                 const std::byte* from = core.regions.translate(sge.lkey, {qp.pd}, va, part,
                                                                verbs::kAccessLocalRead, why);
                 if (from == nullptr) return false;
+                const bool only = packet.pieces == 0 && direct;
+                packet.dma = only ? core.regions.dma_of(sge.lkey, from) : 0;
                 packet.payload[packet.pieces++] = {from, static_cast<size_t>(part)};
                 return true;
               });

@@ -32,7 +32,8 @@ rail::TxFrame frame_of(size_t bytes, uint8_t sof, uint8_t eof) noexcept {
 
 size_t write_packet(const wire::PacketHeaders& headers, Pieces payload, uint32_t payload_bytes,
                     uint32_t tag, std::span<std::byte* const, kFramesPerPacketMax> buffers,
-                    std::span<rail::TxFrame, kFramesPerPacketMax> frames) noexcept {
+                    std::span<rail::TxFrame, kFramesPerPacketMax> frames,
+                    uint64_t payload_iova) noexcept {
   std::byte* head = buffers[0];
   const size_t header_bytes = wire::encode_headers(
       headers, payload_bytes, {head + wire::kFrameHeaderBytes, wire::kMaxHeaderBytes});
@@ -50,10 +51,15 @@ size_t write_packet(const wire::PacketHeaders& headers, Pieces payload, uint32_t
     frames[0] = frame_of(whole, wire::kSofPacket, wire::kEofWhole);
     return 1;
   }
-  state = copy_payload(state, buffers[1], payload, pad);
-  write_check(state, head + covered);
   frames[0] = frame_of(covered + wire::kCheckBytes, wire::kSofPacket, wire::kEofHead);
   frames[1] = frame_of(payload_bytes + pad, wire::kSofPayload, wire::kEofPayload);
+  if (payload_iova != 0 && payload_iova % rail::kDirectAlign == 0 && pad == 0) {
+    frames[1].direct = {payload[0].data(), payload_iova};
+    state = wire::crc32c_update(state, payload[0]);
+  } else {
+    state = copy_payload(state, buffers[1], payload, pad);
+  }
+  write_check(state, head + covered);
   return 2;
 }
 

@@ -56,21 +56,32 @@ MemoryRegion* MrTable::insert(MemoryRegion region, Rng& rng) {
   region.key = entry->key;
   region.access |= kAccessLocalRead;
   static_cast<MemoryRegion&>(*entry) = region;
+  direct_ += region.dma != 0 ? 1 : 0;
   return entry;
 }
 
 bool MrTable::replace(uint32_t key, const MemoryRegion& region) noexcept {
   Entry* entry = entry_of(key);
   if (entry == nullptr || entry->windows != 0) return false;
+  set_dma(key, region.dma);
   static_cast<MemoryRegion&>(*entry) = region;
   entry->key = key;
   entry->access |= kAccessLocalRead;
   return true;
 }
 
+void MrTable::set_dma(uint32_t key, uint64_t dma) noexcept {
+  Entry* entry = entry_of(key);
+  if (entry == nullptr) return;
+  direct_ += dma != 0 ? 1 : 0;
+  direct_ -= entry->dma != 0 ? 1 : 0;
+  entry->dma = dma;
+}
+
 bool MrTable::erase(uint32_t key) noexcept {
   const Entry* entry = entry_of(key);
   if (entry == nullptr || entry->windows != 0) return false;
+  set_dma(key, 0);
   remove(*entry);
   return true;
 }

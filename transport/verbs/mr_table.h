@@ -34,6 +34,7 @@ struct MemoryRegion {
   uint64_t iova = 0;  // the address that work requests and peers use for `base`
   uint64_t length = 0;
   std::byte* base = nullptr;
+  uint64_t dma = 0;  // where the controller finds `base`; 0: nowhere
 };
 
 // On whose behalf memory is touched.
@@ -64,6 +65,17 @@ class MrTable {
   bool replace(uint32_t key, const MemoryRegion& region) noexcept;
   bool erase(uint32_t key) noexcept;
   [[nodiscard]] const MemoryRegion* find(uint32_t key) const noexcept { return entry_of(key); }
+  // What a region's `dma` is from now on.
+  void set_dma(uint32_t key, uint64_t dma) noexcept;
+  // Where the controller finds `at`, which translate() has given for this key; 0: nowhere. Costs
+  // nothing as long as no region has a `dma`.
+  [[nodiscard]] uint64_t dma_of(uint32_t key, const std::byte* at) const noexcept {
+    if (direct_ == 0) return 0;
+    const MemoryRegion* region = find(key);
+    return region != nullptr && region->dma != 0
+               ? region->dma + static_cast<uint64_t>(at - region->base)
+               : 0;
+  }
 
   // The memory behind [va, va + length) of a region or window, or nullptr and why.
   std::byte* translate(uint32_t key, Accessor who, uint64_t va, uint64_t length, uint32_t access,
@@ -119,6 +131,7 @@ class MrTable {
   std::vector<std::unique_ptr<Entry>> slots_;
   size_t count_ = 0;
   size_t windows_ = 0;  // of count_
+  size_t direct_ = 0;   // regions with a `dma`
 };
 
 }  // namespace tbt::verbs
