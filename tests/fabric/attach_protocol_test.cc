@@ -60,6 +60,11 @@ TEST(AttachProtocol, RepliesComeBackAsTheyWere) {
   EXPECT_EQ(reply.grant.host, 7u);
   EXPECT_EQ(reply.grant.hosts, 0u);
   EXPECT_EQ(reply.grant.vfio, controller);
+  EXPECT_FALSE(reply.grant.own);
+  const rail::nhi::DmaRange own{0x1100000000, 0x100000000};
+  ASSERT_TRUE(decode_reply(encode_grant({.slot = 1, .host = 7, .vfio = controller, .own = own}),
+                           Expected::kAttachGrant, reply));
+  EXPECT_EQ(reply.grant.own, own);
   ASSERT_TRUE(decode_reply(encode_refusal(EAGAIN, "full"), Expected::kAttachGrant, reply));
   EXPECT_EQ(reply.code, EAGAIN);
   EXPECT_EQ(reply.text, "full");

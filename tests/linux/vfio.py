@@ -33,6 +33,10 @@ IOMMU = ["-device", "intel-iommu,caching-mode=on,intremap=on"]
 ATTEMPTS = 3
 BUS_MASTER = 1 << 2  # of the PCI command register
 VERBS_PROGRAMS = ("ibv_devices", "ibv_rc_pingpong")
+# Messages whose packets have a payload frame each: 16 of 4096 bytes.
+LARGE = ["-s", 65536, "-m", 4096]
+LARGE_FRAMES, LARGE_ITERATIONS = 16, 50
+KILLED_BYTES = 200000
 
 
 def step(function):
@@ -97,6 +101,8 @@ def guest_files(site):
         path = shutil.which(name)
         expect(path is not None, f"{name} is not installed here: ./test installs it (ibverbs-utils)")
         programs[f"bin/{name}"] = path
+    # Busybox has another one of that name, which its shell prefers to what lies in /bin.
+    programs["tbt/bin/setpriv"] = shutil.which("setpriv")
     return initramfs.with_libraries(programs)
 
 
@@ -210,12 +216,23 @@ def our_port(world):
     return world.fabric.status()[0]["hosts"][0]["router"]["ports"][0]
 
 
-def guests_port(world):
-    """The guest's end, as its own daemon sees it; empty until that one answers."""
+def guests_daemon(world):
+    """What the guest's own daemon says; empty until it answers."""
     world.guest.start(f"{TBT} devices --cables --json")
     status, said = world.guest.finish(SECONDS)
-    ports = json.loads(said)[0]["cables"] if status == 0 else []
+    return json.loads(said)[0] if status == 0 else {}
+
+
+def guests_port(world):
+    """The guest's end, as its own daemon sees it; empty until that one answers."""
+    ports = guests_daemon(world).get("cables")
     return ports[0] if ports else {}
+
+
+def frames_sent(world):
+    """Of the guest's rail: all frames, and those straight from a process's memory."""
+    counters = guests_daemon(world)["rails"][0]["counters"]
+    return counters["tx_frames"], counters["tx_direct"]
 
 
 def kill_in_guest(world, *files):
@@ -225,11 +242,11 @@ def kill_in_guest(world, *files):
     world.guest.wait_until(f"! kill -0 {pids[0]} 2>/dev/null", 30)
 
 
-def pingpong(world, words, server_in_guest):
-    """Debian's ibv_rc_pingpong between the hosts, contents compared."""
+def pingpong(world, words, server_in_guest, before=""):
+    """Debian's ibv_rc_pingpong between the hosts, contents compared. `before` goes in front of the guest's."""
     guest, command = world.guest, ["ibv_rc_pingpong", "-c", *map(str, words)]
     server = None
-    ours, theirs = f"{TBT} run -- {' '.join(command)} -p {GUEST_PORT}", [*command, "-p", world.port]
+    ours, theirs = f"{before} {TBT} run -- {' '.join(command)} -p {GUEST_PORT}", [*command, "-p", world.port]
     try:
         if server_in_guest:
             guest.run(f"{ours} >/tmp/pingpong 2>&1 &")
@@ -240,7 +257,7 @@ def pingpong(world, words, server_in_guest):
             port = free_port()
             server = world.fabric.start(0, [*command, "-p", port])
             wait_until(lambda: listening(port), 20, f"no server: {server.output()}")
-            said = guest.run(f"{TBT} run -- {' '.join(command)} -p {port} {GATEWAY} 2>&1", SECONDS)
+            said = guest.run(f"{before} {TBT} run -- {' '.join(command)} -p {port} {GATEWAY} 2>&1", SECONDS)
             expect("iters in" in said, f"the guest's ibv_rc_pingpong said: {said}")
             expect(server.wait(SECONDS).status == 0, server.output())
     except CaseFailed as failure:
@@ -255,12 +272,12 @@ def both_ways(world):
         patiently(world, ["-s", size, "-n", count], server_in_guest)
 
 
-def patiently(world, words, server_in_guest):
+def patiently(world, words, server_in_guest, before=""):
     """The program gives up when it hears nothing for half a second, for which a busy machine may let an emulated
     processor wait: that, and nothing else, is tried again."""
     for left in reversed(range(ATTEMPTS)):
         try:
-            return pingpong(world, words, server_in_guest)
+            return pingpong(world, words, server_in_guest, before)
         except CaseFailed as failure:
             if left == 0 or "transport retry counter exceeded" not in str(failure):
                 raise
@@ -282,6 +299,74 @@ def verbs(world):
     """Debian's ibv_rc_pingpong, unmodified, between a process in the guest and one of host 0."""
     world.guest.run(f"ip addr replace {GUEST_IP}/24 dev eth0 && ip link set eth0 up")
     both_ways(world)
+
+
+@step
+def direct(world):
+    """Payload frames leave straight from the memory that ibv_rc_pingpong has registered, which is not the
+    controller's any more when the program has deregistered it."""
+    mapped = world.mapped()
+    for server_in_guest in (True, False):
+        frames, straight = frames_sent(world)
+        patiently(world, [*LARGE, "-n", LARGE_ITERATIONS], server_in_guest)
+        wait_until(lambda: world.mapped() == mapped, 30, f"{world.mapped()} bytes are mapped, before it were {mapped}")
+        after = frames_sent(world)
+        sent, straight = after[0] - frames, after[1] - straight
+        # What is sent again is copied.
+        expect(straight >= LARGE_FRAMES * LARGE_ITERATIONS * 9 // 10,
+               f"only {straight} of {sent} frames left straight from memory")
+        world.site.say(f"{straight} of {sent} frames left straight from the program's memory")
+
+
+def kill_while_it_sends(world):
+    guest, mapped = world.guest, world.mapped()
+    port = free_port()
+    words = ["ibv_rc_pingpong", "-s", KILLED_BYTES, "-m", 4096, "-n", 1000000, "-p", port]
+    server = world.fabric.start(0, words)
+    try:
+        wait_until(lambda: listening(port), 20, f"no server: {server.output()}")
+        straight = frames_sent(world)[1]
+        guest.run(f"{TBT} run -- {' '.join(map(str, words))} {GATEWAY} >/tmp/pingpong 2>&1 &")
+        wait_until(lambda: guests_daemon(world)["processes"], 20, "the program does not attach")
+        wait_until(lambda: frames_sent(world)[1] > straight + 500 or not guests_daemon(world)["processes"], SECONDS,
+                   "nothing leaves straight from memory")
+        processes = guests_daemon(world)["processes"]
+        expect(processes, "the program has ended by itself")
+        expect(processes[0]["direct_bytes"] >= KILLED_BYTES, f"the daemon says of the process: {processes[0]}")
+        expect(world.mapped() >= mapped + KILLED_BYTES, f"{world.mapped()} bytes are mapped, before it were {mapped}")
+        guest.run("killall -9 ibv_rc_pingpong")
+        wait_until(lambda: world.mapped() == mapped, 30,
+                   f"{world.mapped()} bytes are mapped after the kill, before it were {mapped}")
+        wait_until(lambda: not guests_daemon(world)["processes"], 30, "the dead process has its slot still")
+    except CaseFailed as failure:
+        guest.start("cat /tmp/pingpong; killall -q -9 ibv_rc_pingpong")
+        raise CaseFailed(f"{failure}\n{guest.finish()[1]}\n{server.output()}\n{daemon_log(world)}") from None
+    finally:
+        server.kill()
+
+
+@step
+def direct_killed(world):
+    """A program that is killed while it sends leaves no byte of its memory to the controller."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            kill_while_it_sends(world)
+            break
+        except CaseFailed as failure:  # as patiently() has it
+            if left == 0 or "transport retry counter exceeded" not in str(failure):
+                raise
+            world.site.say("the program has given up, as on a machine with too much work: once more")
+    patiently(world, [*LARGE, "-n", 10], server_in_guest=False)
+
+
+@step
+def direct_limit(world):
+    """With a small limit of locked memory (and without the right to pass it) payload is copied, and arrives."""
+    mapped, (_, straight) = world.mapped(), frames_sent(world)
+    limited = f"ulimit -l 32; {ROOT}/bin/setpriv --bounding-set=-ipc_lock --inh-caps=-ipc_lock"
+    patiently(world, [*LARGE, "-n", LARGE_ITERATIONS], server_in_guest=False, before=limited)
+    expect(frames_sent(world)[1] == straight, "frames left straight from memory, above the limit")
+    expect(world.mapped() == mapped, f"{world.mapped()} bytes are mapped, before it were {mapped}")
 
 
 @step

@@ -49,7 +49,10 @@ int ScriptedKernel::answer(void* argument, const void* bytes, size_t size) noexc
 
 int ScriptedKernel::ioctl(int fd, unsigned long request, void* argument) noexcept {
   EXPECT_TRUE(open_fds.count(fd)) << "descriptor " << fd << " is not open";
-  EXPECT_TRUE(fd != kGranted || request == VFIO_DEVICE_GET_REGION_INFO) << "that is the owner's";
+  EXPECT_TRUE(!is_granted(fd) || request == VFIO_DEVICE_GET_REGION_INFO) << "that is the owner's";
+  EXPECT_TRUE(fd < kGrantedContainer || request == VFIO_IOMMU_MAP_DMA ||
+              request == VFIO_IOMMU_UNMAP_DMA)
+      << "that is the owner's";
   if (const auto f = fail.find(request); f != fail.end()) return -f->second;
   const auto number = reinterpret_cast<uintptr_t>(argument);
   switch (request) {
@@ -193,15 +196,17 @@ int ScriptedKernel::set_irqs(const void* argument) noexcept {
 }
 
 int ScriptedKernel::map_dma(const vfio_iommu_type1_dma_map& request) noexcept {
-  EXPECT_EQ(request.flags, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE);
+  const bool own = is_own(request.iova);
+  EXPECT_EQ(request.flags,
+            VFIO_DMA_MAP_FLAG_READ | (own ? 0u : unsigned{VFIO_DMA_MAP_FLAG_WRITE}));
   uint64_t locked = request.size;
   for (const Mapping& m : mappings) {
     locked += m.bytes;
     if (request.iova < m.iova + m.bytes && m.iova < request.iova + request.size) return -EEXIST;
   }
   if (locked > memlock) return -ENOMEM;
-  mappings.push_back({request.iova, request.size, request.vaddr});
-  if (model == nullptr) return 0;
+  mappings.push_back({request.iova, request.size, request.vaddr, own});
+  if (model == nullptr || own) return 0;
   const auto offset = request.vaddr - reinterpret_cast<uintptr_t>(model_memory);
   auto iova = model->dma_map(offset, request.size);
   EXPECT_TRUE(iova);
@@ -210,6 +215,18 @@ int ScriptedKernel::map_dma(const vfio_iommu_type1_dma_map& request) noexcept {
 }
 
 int ScriptedKernel::unmap_dma(vfio_iommu_type1_dma_unmap& request) noexcept {
+  // Of a range that holds several all go; one that is cut by its edge is an error.
+  if (is_own(request.iova)) {
+    const uint64_t first = request.iova, end = request.iova + request.size;
+    request.size = 0;
+    for (const Mapping& m : mappings) {
+      const bool touches = m.iova < end && m.iova + m.bytes > first;
+      if (touches && (m.iova < first || m.iova + m.bytes > end)) return -EINVAL;
+      if (touches) request.size += m.bytes;
+    }
+    std::erase_if(mappings, [&](const Mapping& m) { return m.iova >= first && m.iova < end; });
+    return 0;
+  }
   EXPECT_FALSE(is_master()) << "memory goes while the controller may reach it";
   const auto found = std::find_if(mappings.begin(), mappings.end(),
                                   [&](const Mapping& m) { return m.iova == request.iova; });

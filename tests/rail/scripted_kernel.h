@@ -18,6 +18,7 @@
 #include "rail/nhi/pci_device.h"
 #include "rail/nhi/vfio_device.h"
 #include "rail/nhi/vfio_kernel.h"
+#include "rail/nhi/vfio_memory.h"
 
 namespace tbt::rail::test {
 
@@ -30,6 +31,7 @@ class ScriptedKernel final : public nhi::VfioKernel {
  public:
   struct Mapping {
     uint64_t iova = 0, bytes = 0, vaddr = 0;
+    bool read_only = false;  // a process's own memory
   };
   enum class Chain { kNone, kSparse, kLoop, kBeyond, kInsane, kMsixMappable };
 
@@ -85,8 +87,16 @@ class ScriptedKernel final : public nhi::VfioKernel {
 
   // Another descriptor of the device, as a process has it that was handed one.
   int grant() {
-    open_fds.insert(kGranted);
-    return kGranted;
+    const int fd = kGranted + granted_++;
+    open_fds.insert(fd);
+    return fd;
+  }
+
+  // The same of the container.
+  int grant_container() {
+    const int fd = kGrantedContainer + granted_++;
+    open_fds.insert(fd);
+    return fd;
   }
 
   // Copies of the handles, as a process has them that another one was given as an inheritance.
@@ -115,10 +125,13 @@ class ScriptedKernel final : public nhi::VfioKernel {
   void sleep_us(uint32_t us) noexcept override;
 
  private:
-  static constexpr int kContainer = 1000, kGroup = 1001, kDevice = 1002, kGranted = 1003;
+  static constexpr int kContainer = 1000, kGroup = 1001, kDevice = 1002;
+  static constexpr int kGranted = 2000, kGrantedContainer = 3000;
   static constexpr int kCopy = 100;
+  [[nodiscard]] static bool is_granted(int fd) { return fd >= kGranted && fd < kGrantedContainer; }
   [[nodiscard]] bool is_device(int fd) const {
-    return (fd == kDevice || fd == kDevice + kCopy || fd == kGranted) && open_fds.count(fd) != 0;
+    const bool ours = fd == kDevice || fd == kDevice + kCopy;
+    return (ours || is_granted(fd)) && open_fds.count(fd) != 0;
   }
   static constexpr uint32_t kForcePowerAt = 0xfc;
   static constexpr uint64_t kBarAt = 0, kConfigAt = uint64_t{7} << 40;
@@ -127,11 +140,13 @@ class ScriptedKernel final : public nhi::VfioKernel {
   int region_info(void* argument) noexcept;
   int iommu_info(void* argument) noexcept;
   int set_irqs(const void* argument) noexcept;
+  [[nodiscard]] static bool is_own(uint64_t iova) { return iova >= nhi::kProcessBase; }
   int map_dma(const vfio_iommu_type1_dma_map& request) noexcept;
   int unmap_dma(vfio_iommu_type1_dma_unmap& request) noexcept;
   void note(const std::string& what) { log.push_back(what); }
 
   std::string root_;
+  int granted_ = 0;
   bool joined_ = false, iommu_set_ = false;
   uint64_t powered_at_us_ = 0, reset_at_us_ = 0;
 };

@@ -239,7 +239,7 @@ TEST_F(VfioDeviceTest, WhoInheritsNothingSoundSaysSo) {
 TEST_F(VfioDeviceTest, AWindowHasRegistersAndNothingElse) {
   auto device = opened();
   ASSERT_TRUE(device);
-  auto window = VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), *kernel_);
+  auto window = VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), {}, *kernel_);
   ASSERT_TRUE(window) << window.error().text();
   EXPECT_EQ((*window)->identity(), device->identity());
   (*window)->write32(kRegThrottling, 11);
@@ -253,12 +253,14 @@ TEST_F(VfioDeviceTest, AWindowHasRegistersAndNothingElse) {
   (*window)->write32(kRegThrottling, 12);
   EXPECT_EQ(kernel_->bar[kRegThrottling / 4], kDeviceGone);
   window->reset();
-  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, *kernel_).error().code(), ENODEV);
+  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, {}, *kernel_).error().code(),
+            ENODEV);
 }
 
 TEST_F(VfioDeviceTest, AWindowOnSomethingElseIsRefused) {
   kernel_->fail[VFIO_DEVICE_GET_REGION_INFO] = ENOTTY;  // of a descriptor that is no VFIO device
-  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, *kernel_).error().code(), EPROTO);
+  EXPECT_EQ(VfioWindow::open(sys::UniqueFd(kernel_->grant()), {}, {}, *kernel_).error().code(),
+            EPROTO);
 }
 
 // Everything above the seam, over VFIO at one end of a cable: registers by system calls that end in
@@ -280,7 +282,8 @@ TEST_F(VfioRail, CarriesFramesBothWays) {
     auto peer = world.open(1, 1);
     memory.slot(1).state.store(SlotState::kAttached);
     // As another process of the host does it: registers only.
-    auto window = VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), *kernel_);
+    auto window =
+        VfioWindow::open(sys::UniqueFd(kernel_->grant()), device->identity(), {}, *kernel_);
     ASSERT_TRUE(window);
     auto rail = open_nhi_rail(memory, 0, **window, 1, classify);
     for (uint32_t i = 0; i < 100; ++i) {

@@ -55,7 +55,7 @@ void print_cables(const json& status) {
   if (host.guest) fmt::print("{:<5} a virtual machine drives the controller\n", host.number);
 }
 
-// The two tables of each host, for programs.
+// The two tables of each host, for programs; and what the rails and the processes count.
 json json_of(const json& status) {
   const auto list = [&](const json& object, const char* key) {
     return object.value(key, json::array());
@@ -63,7 +63,10 @@ json json_of(const json& status) {
   return {{"host", status.value("host", 0)},
           {"name", status.value("name", "")},
           {"devices", list(status, "ports")},
-          {"cables", list(status.value("router", json::object()), "ports")}};
+          {"cables", list(status.value("router", json::object()), "ports")},
+          {"rails", list(status, "links")},
+          {"controller", status.value("controller", json::object())},
+          {"processes", list(status, "processes")}};
 }
 
 void print(const DeviceOptions& o, const std::vector<json>& hosts) {

@@ -73,8 +73,11 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Inhe
   }
   auto hardware = options.controller.empty()
                       ? EmulatedHardware::open(options.host, options.hosts, std::move(all.hardware))
-                      : VfioHardware::open(options.controller, options.host,
-                                           std::move(all.hardware), all.restarts > 0);
+                      : VfioHardware::open({.address = options.controller,
+                                            .host = options.host,
+                                            .goes_on = all.restarts > 0,
+                                            .direct = options.direct},
+                                           std::move(all.hardware));
   if (!hardware) return hardware.error();
   daemon->hardware_ = std::move(hardware).value();
   daemon->host_ = &daemon->hardware_->host();
@@ -370,7 +373,7 @@ void Daemon::process_gone(rail::SlotId slot, pid_t pid) {
 // being cleaned up; they are tried again until it goes on. When that is next due.
 Instant Daemon::reclaim_slots(Instant now) {
   std::erase_if(unreclaimed_, [this](rail::SlotId slot) {
-    if (!pump_->reclaim(slot)) return false;
+    if (!pump_->reclaim(slot) || !hardware_->reclaim(slot)) return false;
     if (slot != rail::kDaemonSlot) free_slot(*host_->memory, slot);
     return true;
   });

@@ -35,6 +35,7 @@ struct DaemonOptions {
   // Or the PCI address of a controller in this machine, and how many ports of it are used.
   std::string controller{};
   uint32_t ports = 0;
+  bool direct = true;  // processes may map memory of their own for it
 };
 
 class Daemon {

@@ -25,6 +25,9 @@ class Hardware {
   [[nodiscard]] virtual uint32_t cable_number(uint32_t port) const = 0;
   // What an attaching process is told, and the descriptors that go with it.
   [[nodiscard]] virtual Answer grant(rail::SlotId slot) const = 0;
+  // Takes back what a dead process has left with the controller, after its buffers. False: the
+  // controller still reads it; call again later.
+  virtual bool reclaim(rail::SlotId) { return true; }
   virtual Answer change_cable(const fabric::Request& request) = 0;
   // Takes an emulated controller away, as a real one may go.
   virtual Answer remove() = 0;

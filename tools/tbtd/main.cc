@@ -135,6 +135,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(1u, tbt::daemon::kPortsMax))
       ->needs(controller)
       ->capture_default_str();
+  app.add_flag("!--no-direct", options.direct,
+               "copy all payload: processes cannot map their memory for the controller")
+      ->needs(controller);
   app.add_option("--name", options.host_name, "name of this host; else the machine's")
       ->needs(controller);
   auto* hosts = app.add_option("--hosts", options.hosts, "hosts of the emulated fabric")

@@ -18,6 +18,8 @@ rail::SlotId take_slot(rail::HostMemory& memory, rail::SlotId& last, pid_t pid) 
     slot.pid.store(pid, std::memory_order_relaxed);
     slot.qpn_first.store(slot.qpn_next.load(std::memory_order_relaxed), std::memory_order_relaxed);
     slot.sleeping.store(0, std::memory_order_relaxed);
+    slot.direct_bytes.store(0, std::memory_order_relaxed);
+    slot.copied_regions.store(0, std::memory_order_relaxed);
     slot.state.store(rail::SlotState::kAttached, std::memory_order_release);
     last = id;
     return id;
@@ -51,7 +53,9 @@ std::vector<SlotUse> slots_in_use(rail::HostMemory& memory) {
   for (rail::SlotId id = 1; id < rail::kSlotsMax; id++) {
     const rail::Slot& slot = memory.slot(id);
     if (slot.state.load(std::memory_order_acquire) != rail::SlotState::kAttached) continue;
-    out.push_back({id, slot.pid.load(std::memory_order_relaxed)});
+    out.push_back({id, slot.pid.load(std::memory_order_relaxed),
+                   slot.direct_bytes.load(std::memory_order_relaxed),
+                   slot.copied_regions.load(std::memory_order_relaxed)});
   }
   return out;
 }

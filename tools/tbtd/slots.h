@@ -14,6 +14,8 @@ namespace tbt::daemon {
 struct SlotUse {
   rail::SlotId slot = rail::kNoSlot;
   pid_t pid = 0;
+  uint64_t direct_bytes = 0;    // registered, and mapped for the controller
+  uint32_t copied_regions = 0;  // registered, and not mapped
 };
 
 // Gives out the slot that has been free for longest, so that late frames for the last owner find

@@ -195,7 +195,10 @@ json router_of(const fabric::RouterStatus& router, uint32_t host) {
 json processes_of(rail::HostMemory& memory) {
   json out = json::array();
   for (const SlotUse& use : slots_in_use(memory))
-    out.push_back({{"slot", use.slot}, {"pid", use.pid}});
+    out.push_back({{"slot", use.slot},
+                   {"pid", use.pid},
+                   {"direct_bytes", use.direct_bytes},
+                   {"copied_regions", use.copied_regions}});
   return out;
 }
 

@@ -1,8 +1,12 @@
 #include "tbtd/vfio_hardware.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "fabric/open_host.h"
@@ -13,6 +17,13 @@ namespace tbt::daemon {
 namespace {
 
 constexpr size_t kDescriptors = 5;
+
+// Before Linux 6.0 memory can be unmapped by the process that mapped it, and by no other, so a dead
+// one's would stay for ever.
+bool kernel_takes_back() {
+  utsname names{};
+  return ::uname(&names) == 0 && std::atoi(names.release) >= 6;
+}
 
 void drain(int eventfd) {
   uint64_t count = 0;
@@ -63,15 +74,14 @@ Result<std::vector<sys::UniqueFd>> VfioHolder::copies() const {
 
 // ---- the daemon's part
 
-VfioHardware::VfioHardware(std::string address, uint32_t number,
-                           std::unique_ptr<fabric::Attachment> host,
+VfioHardware::VfioHardware(const Options& options, std::unique_ptr<fabric::Attachment> host,
                            std::unique_ptr<rail::nhi::VfioDevice> device)
-    : Hardware(std::move(host)), address_(std::move(address)), number_(number), device_(*device) {
+    : Hardware(std::move(host)), options_(options), device_(*device) {
   host_->device = std::move(device);
 }
 
-Result<std::unique_ptr<Hardware>> VfioHardware::open(const std::string& address, uint32_t host,
-                                                     std::vector<sys::UniqueFd> fds, bool goes_on) {
+Result<std::unique_ptr<Hardware>> VfioHardware::open(const Options& options,
+                                                     std::vector<sys::UniqueFd> fds) {
   if (fds.size() != kDescriptors) {
     return Status(EPROTO, "descriptors of the controller are missing");
   }
@@ -80,24 +90,53 @@ Result<std::unique_ptr<Hardware>> VfioHardware::open(const std::string& address,
   rail::HostMemory& memory = *mapped.value()->memory;
   const rail::nhi::VfioHandles handles{
       .container = fds[2].release(), .group = fds[3].release(), .device = fds[4].release()};
-  auto device = rail::nhi::VfioDevice::open({.address = address,
+  auto device = rail::nhi::VfioDevice::open({.address = options.address,
                                              .root = {},
                                              .memory = {memory.base(), memory.bytes()},
                                              .inherited = handles,
-                                             .goes_on = goes_on});
+                                             .goes_on = options.goes_on});
   if (!device) return device.error();
   // A vector that fired while no daemon was there has told nobody.
-  if (goes_on) memory.wake_for_interrupt();
+  if (options.goes_on) memory.wake_for_interrupt();
+  Options known = options;
+  known.direct = options.direct && kernel_takes_back();
   return std::unique_ptr<Hardware>(
-      new VfioHardware(address, host, std::move(mapped).value(), std::move(device).value()));
+      new VfioHardware(known, std::move(mapped).value(), std::move(device).value()));
 }
 
 Answer VfioHardware::grant(rail::SlotId slot) const {
   Answer a;
   a.attached = slot;
-  a.text = fabric::encode_grant({.slot = slot, .host = number_, .vfio = device_.identity()});
+  fabric::AttachGrant grant{.slot = slot, .host = options_.host, .vfio = device_.identity()};
   a.fds = {device_.handles().device, host_->memory->fd(), host_->wake_fd};
+  const rail::nhi::DmaRange own = device_.process_range(slot);
+  if (options_.direct && own.bytes != 0) {
+    grant.own = own;
+    a.fds.push_back(device_.handles().container);
+  }
+  a.text = fabric::encode_grant(grant);
   return a;
+}
+
+// A descriptor that names memory of the dead process is in a ring, or was never announced: so once
+// the rings have passed what was in them, the controller has no business there any more.
+bool VfioHardware::reclaim(rail::SlotId slot) {
+  const rail::nhi::DmaRange own = device_.process_range(slot);
+  if (slot == rail::kDaemonSlot || !options_.direct || own.bytes == 0) return true;
+  const auto& rails = host_->rails;
+  const auto [dead, fresh] = dying_.try_emplace(slot);
+  if (fresh) {
+    for (const auto& rail : rails) dead->second.push_back(rail->tx_posted());
+  }
+  for (size_t r = 0; r < rails.size(); r++) {
+    if (!rails[r]->tx_read(dead->second[r])) return false;
+  }
+  dying_.erase(dead);
+  // What is left then is in the way of the slot's next process, which copies its payload instead.
+  if (const Status s = device_.take_back(own); !s) {
+    spdlog::error("slot {}: {}: {}", slot, s.text(), strerror(s.code()));
+  }
+  return true;
 }
 
 Answer VfioHardware::change_cable(const fabric::Request&) {
@@ -105,7 +144,8 @@ Answer VfioHardware::change_cable(const fabric::Request&) {
 }
 
 void VfioHardware::report(nlohmann::json& status) const {
-  status["controller"] = {{"address", address_},
+  status["controller"] = {{"address", options_.address},
+                          {"direct", options_.direct},
                           {"vectors", device_.vectors()},
                           {"locked_bytes", device_.locked_bytes()},
                           {"gone", device_.is_gone()}};

@@ -1,7 +1,11 @@
 // VfioHardware: a controller of this machine, behind VFIO. The keeper opens it and holds it, so
 // that it stays ours and goes on when a daemon is killed; each daemon drives it with copies of the
-// handles; processes get the device for its registers and nothing that maps memory for DMA.
+// handles; processes get the device for its registers, and the container for memory of their own.
 #pragma once
+
+#include <map>
+#include <string>
+#include <vector>
 
 #include "rail/nhi/vfio_device.h"
 #include "tbtd/hardware.h"
@@ -32,13 +36,19 @@ class VfioHolder {
 class VfioHardware final : public Hardware {
  public:
   // The descriptors are the memory, the wake-up, and the container, group and device of VFIO.
-  // `goes_on`: for a daemon that was killed.
-  static Result<std::unique_ptr<Hardware>> open(const std::string& address, uint32_t host,
-                                                std::vector<sys::UniqueFd> fds, bool goes_on);
+  struct Options {
+    std::string address;
+    uint32_t host = 0;
+    bool goes_on = false;  // for a daemon that was killed
+    bool direct = true;    // processes may map their own memory, if the kernel lets us take it back
+  };
+  static Result<std::unique_ptr<Hardware>> open(const Options& options,
+                                                std::vector<sys::UniqueFd> fds);
 
   // Of a real cable only its port is known.
   [[nodiscard]] uint32_t cable_number(uint32_t port) const override { return port; }
   [[nodiscard]] Answer grant(rail::SlotId slot) const override;
+  bool reclaim(rail::SlotId slot) override;
   Answer change_cable(const fabric::Request& request) override;
   Answer remove() override;
   [[nodiscard]] bool is_gone() const override { return device_.is_gone(); }
@@ -48,12 +58,15 @@ class VfioHardware final : public Hardware {
   [[nodiscard]] std::string trouble() const override;
 
  private:
-  VfioHardware(std::string address, uint32_t number, std::unique_ptr<fabric::Attachment> host,
+  // How far each rail had come when a process was found dead: what it posted lies before that.
+  using Posted = std::vector<uint32_t>;
+
+  VfioHardware(const Options& options, std::unique_ptr<fabric::Attachment> host,
                std::unique_ptr<rail::nhi::VfioDevice> device);
 
-  const std::string address_;
-  const uint32_t number_;
+  const Options options_;
   rail::nhi::VfioDevice& device_;  // the host's
+  std::map<rail::SlotId, Posted> dying_;
   bool wanted_back_ = false;
 };
 

@@ -155,7 +155,7 @@ void ContextImpl::close() {
   }
   process_.remove_context(*this);
   {
-    const auto hold = process_.guard();
+    auto hold = process_.guard();
     for (auto& [object, owned] : objects_) {
       if (auto* window = dynamic_cast<MwImpl*>(owned.get())) window->forget();
       if (auto* srq = dynamic_cast<SrqImpl*>(owned.get())) srq->leave_domain();
@@ -164,6 +164,13 @@ void ContextImpl::close() {
     for (auto& [object, owned] : objects_) {
       if (auto* mr = dynamic_cast<MrImpl*>(owned.get()))
         process_.endpoint().regions().erase(mr->lkey());
+    }
+    // What a ring that stands still may still read stays mapped until the process ends.
+    if (process_.wait_read(hold)) {
+      hold.unlock();
+      for (auto& [object, owned] : objects_) {
+        if (auto* mr = dynamic_cast<MrImpl*>(owned.get())) process_.direct().unmap(mr->mapping());
+      }
     }
   }
   delete this;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "device/objects.h"
 
@@ -51,6 +52,23 @@ Status check_registration(void* addr, size_t length, uint64_t iova, uint32_t acc
   return check_mapping(addr, length, (access & kAccessLocalWrite) != 0);
 }
 
+// Mapped for the controller, until somebody keeps it.
+class NewMapping {
+ public:
+  NewMapping(Process& process, void* addr, size_t length)
+      : process_(process), mapping_(process.direct().map(addr, length)) {}
+  NewMapping(const NewMapping&) = delete;
+  NewMapping& operator=(const NewMapping&) = delete;
+  ~NewMapping() { process_.direct().unmap(mapping_); }
+
+  [[nodiscard]] uint64_t dma() const noexcept { return mapping_.dma; }
+  DirectRegions::Mapping keep() noexcept { return std::exchange(mapping_, {}); }
+
+ private:
+  Process& process_;
+  DirectRegions::Mapping mapping_;
+};
+
 }  // namespace
 
 Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t access) {
@@ -58,20 +76,31 @@ Result<Mr*> PdImpl::reg_mr(void* addr, size_t length, uint64_t iova, uint32_t ac
   if (Status status = check_registration(addr, length, iova, access); !status) return status;
   return or_no_memory([&]() -> Result<Mr*> {
     Process& process = context().process();
+    NewMapping mapping(process, addr, length);
     const auto hold = process.guard();
     auto mr = context().adopt(std::make_unique<MrImpl>(context(), domain));
-    const verbs::MemoryRegion region{0,    access, &domain,
-                                     iova, length, static_cast<std::byte*>(addr)};
+    const verbs::MemoryRegion region{
+        0, access, &domain, iova, length, static_cast<std::byte*>(addr), mapping.dma()};
     const verbs::MemoryRegion* made = process.endpoint().register_memory(region);
     if (made == nullptr) return Status(ENOMEM, "no memory region left");
     mr->set_key(made->key);
+    mr->set_mapping(mapping.keep());
     ++domain.users;
     return mr.keep();
   });
 }
 
+Status MrImpl::leave_controller() {
+  if (!context().process().end_direct(key_, mapping_)) {
+    return Status(EBUSY, "a ring that stands still has frames of the region");
+  }
+  mapping_ = {};
+  return {};
+}
+
 Status MrImpl::destroy() {
   TBT_REQUIRE_USABLE();
+  if (Status left = leave_controller(); !left) return left;
   Process& process = context().process();
   const auto hold = process.guard();
   if (!process.endpoint().regions().erase(key_))
@@ -84,17 +113,23 @@ Status MrImpl::destroy() {
 Status MrImpl::rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) {
   TBT_REQUIRE_USABLE();
   if (Status status = check_registration(addr, length, iova, access); !status) return status;
-  verbs::ProtectionDomain& domain = static_cast<PdImpl&>(pd).domain;
-  Process& process = context().process();
-  const auto hold = process.guard();
-  if (!process.endpoint().regions().replace(
-          key_, {key_, access, &domain, iova, length, static_cast<std::byte*>(addr)})) {
-    return Status(EBUSY, "a memory window is bound to the region");
-  }
-  --pd_->users;
-  ++domain.users;
-  pd_ = &domain;
-  return {};
+  if (Status left = leave_controller(); !left) return left;
+  return or_no_memory([&]() -> Status {
+    verbs::ProtectionDomain& domain = static_cast<PdImpl&>(pd).domain;
+    Process& process = context().process();
+    NewMapping mapping(process, addr, length);
+    const auto hold = process.guard();
+    const verbs::MemoryRegion region{
+        key_, access, &domain, iova, length, static_cast<std::byte*>(addr), mapping.dma()};
+    if (!process.endpoint().regions().replace(key_, region)) {
+      return Status(EBUSY, "a memory window is bound to the region");
+    }
+    mapping_ = mapping.keep();
+    --pd_->users;
+    ++domain.users;
+    pd_ = &domain;
+    return {};
+  });
 }
 
 Result<Mw*> PdImpl::alloc_mw(MwType type) {

@@ -27,6 +27,8 @@ class MrImpl final : public Mr, public Object {
  public:
   MrImpl(ContextImpl& context, verbs::ProtectionDomain& pd) : Object(context, nullptr), pd_(&pd) {}
   void set_key(uint32_t key) noexcept { key_ = key; }
+  void set_mapping(const DirectRegions::Mapping& mapping) noexcept { mapping_ = mapping; }
+  [[nodiscard]] const DirectRegions::Mapping& mapping() const noexcept { return mapping_; }
 
   uint32_t lkey() const noexcept override { return key_; }
   uint32_t rkey() const noexcept override { return key_; }
@@ -34,8 +36,12 @@ class MrImpl final : public Mr, public Object {
   Status rereg(Pd& pd, void* addr, size_t length, uint64_t iova, uint32_t access) override;
 
  private:
+  // EBUSY if the controller may still read the region.
+  Status leave_controller();
+
   verbs::ProtectionDomain* pd_;
   uint32_t key_ = 0;
+  DirectRegions::Mapping mapping_;
 };
 
 class MwImpl final : public Mw, public Object {

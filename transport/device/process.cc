@@ -22,6 +22,8 @@ constexpr Duration kAdvanceEvery = Duration::from_us(5);
 // a slow link takes less than this for.
 constexpr Duration kLastWait = Duration::from_ms(250);
 constexpr std::chrono::microseconds kLastLook(20);
+// Longer than any ring of a link that works stands still.
+constexpr Duration kReadWait = Duration::from_ms(1000);
 constexpr Duration kFutile = Duration::from_ms(1000);
 
 std::atomic<bool> forked{false};
@@ -86,6 +88,7 @@ Process* Process::get(Status& why) {
 Process::Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm)
     : attachment_(std::move(attachment)),
       memory_(*attachment_->memory),
+      direct_(*attachment_),
       rc_loss_(rc_loss_ppm, random_seed()),
       endpoint_(std::make_unique<engine::Endpoint>(options_from_environment(),
                                                    static_cast<const engine::Router&>(*this),
@@ -167,12 +170,14 @@ bool Process::receive(Instant now) {
 bool Process::transmit_on(uint32_t rail_index, Instant now) {
   rail::Rail& rail = *attachment_->rails[rail_index];
   const uint32_t tag = routes_.tag(rail_index);
+  const bool takes_direct = rail.capabilities().sends_direct;
   bool worked = false;
   for (int burst = 0; burst < kTxBurstsPerStep && endpoint_->has_transmit(rail_index); ++burst) {
     std::byte* buffers[kTxBurst];
     const size_t room = rail.tx_begin(std::span(buffers).first(tx_wanted_));
     if (room == 0) break;
     size_t used = 0;
+    bool direct = false;
     engine::TxPacket& packet = tx_packet_;
     while (used + fabric::kFramesPerPacketMax <= room &&
            endpoint_->poll_transmit(now, rail_index, packet)) {
@@ -182,9 +187,12 @@ bool Process::transmit_on(uint32_t rail_index, Instant now) {
       used += fabric::write_packet(
           packet.headers, pieces, packet.payload_bytes, tag,
           std::span(buffers).subspan(used).first<fabric::kFramesPerPacketMax>(),
-          std::span(tx_frames_).subspan(used).first<fabric::kFramesPerPacketMax>());
+          std::span(tx_frames_).subspan(used).first<fabric::kFramesPerPacketMax>(),
+          takes_direct ? packet.dma : 0);
+      direct |= takes_direct && packet.dma != 0;
     }
     rail.tx_commit(std::span(tx_frames_).first(used));
+    if (direct) direct_.committed(rail_index, rail.tx_posted());
     tx_wanted_ = std::min(kTxBurst, 2 * used + kTxLeast);
     worked |= used != 0;
     if (used == 0) break;
@@ -266,6 +274,29 @@ bool Process::step(Instant now, const verbs::CompletionQueue* wanted) {
   deliver_events();
   if (worked) last_work_ = now;
   return worked;
+}
+
+bool Process::wait_read(Guard& hold) {
+  const DirectRegions::Marks marks = direct_.marks();
+  const Instant start = now();
+  for (Instant at = start; !direct_.passed(marks); at = now()) {
+    if (at - start > kReadWait) return false;
+    hold.unlock();
+    std::this_thread::sleep_for(kLastLook);
+    hold.lock();
+    step(now());
+  }
+  return true;
+}
+
+bool Process::end_direct(uint32_t key, const DirectRegions::Mapping& mapping) {
+  if (mapping.bytes == 0) return true;
+  Guard hold = guard();
+  endpoint_->regions().set_dma(key, 0);
+  if (!wait_read(hold)) return false;
+  hold.unlock();
+  direct_.unmap(mapping);
+  return true;
 }
 
 // After one wait in vain the link is stuck: many queue pairs in a row do not wait one by one.

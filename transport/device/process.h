@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "device/direct_regions.h"
 #include "device/engine_lock.h"
 #include "device/rc_loss.h"
 #include "engine/endpoint.h"
@@ -65,6 +66,13 @@ class Process final : private engine::Router {
   // Steps until nothing is `unsent` any more: what a queue pair owes its peer must leave before the
   // pair, or the process, is gone. A full ring is waited for, without the lock, but not for ever.
   void send_last(Guard& hold, const std::function<bool()>& unsent);
+  // The controller reads this region by itself no more: it is copied from now on, what is under way
+  // is waited for, and the mapping goes. False after a second in which a ring has stood still: the
+  // controller may still read the region, and the mapping stays.
+  bool end_direct(uint32_t key, const DirectRegions::Mapping& mapping);
+  DirectRegions& direct() noexcept { return direct_; }
+  // Waits until the rings have passed what has been sent; false if they do not.
+  bool wait_read(Guard& hold);
   // Hands events to the contexts.
   void deliver_events();
 
@@ -111,6 +119,7 @@ class Process final : private engine::Router {
 
   std::unique_ptr<fabric::Attachment> attachment_;
   rail::HostMemory& memory_;
+  DirectRegions direct_;
   EngineLock lock_;
   fabric::DirectoryData directory_{};
   fabric::Routes routes_{directory_};

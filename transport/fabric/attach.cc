@@ -57,7 +57,7 @@ Result<std::unique_ptr<Attachment>> attach(const std::string& socket_path) {
   if (reply.code != 0) return refusal(reply.code);
   const AttachGrant& grant = reply.grant;
   auto attachment = grant.vfio
-                        ? map_vfio_host(grant.slot, *grant.vfio, std::move(answer->fds))
+                        ? map_vfio_host(grant, std::move(answer->fds))
                         : map_host({grant.slot, grant.host, grant.hosts}, std::move(answer->fds));
   if (!attachment) return attachment.error();
   attachment.value()->connection = std::move(connection).value();

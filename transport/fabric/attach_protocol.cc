@@ -90,6 +90,13 @@ std::optional<rail::nhi::PciIdentity> decode_identity(const FlatObject& message)
   return rail::nhi::PciIdentity{static_cast<uint16_t>(*vendor), static_cast<uint16_t>(*device)};
 }
 
+std::optional<rail::nhi::DmaRange> decode_own(const FlatObject& message) {
+  const auto first = message.number("dma_first", UINT64_MAX / 2);
+  const auto bytes = message.number("dma_bytes", UINT64_MAX / 2);
+  if (!first || !bytes || *first == 0 || *bytes == 0) return std::nullopt;
+  return rail::nhi::DmaRange{*first, *bytes};
+}
+
 // Of an emulated host it says how many there are, of one with a controller which that is.
 Status decode_grant(const FlatObject& message, AttachGrant& out) {
   if (message.number("version", UINT32_MAX) != kAttachVersion) {
@@ -104,7 +111,7 @@ Status decode_grant(const FlatObject& message, AttachGrant& out) {
     return Status(EPROTO, "the daemon's answer makes no sense");
   }
   out = {static_cast<uint16_t>(*slot), static_cast<uint32_t>(*host),
-         static_cast<uint32_t>(hosts.value_or(0)), vfio};
+         static_cast<uint32_t>(hosts.value_or(0)), vfio, decode_own(message)};
   return {};
 }
 
@@ -169,6 +176,10 @@ std::string encode_grant(const AttachGrant& grant) {
   if (grant.vfio) {
     message["vendor_id"] = grant.vfio->vendor;
     message["device_id"] = grant.vfio->device;
+    if (grant.own) {
+      message["dma_first"] = grant.own->first;
+      message["dma_bytes"] = grant.own->bytes;
+    }
   } else {
     message["hosts"] = grant.hosts;
   }

@@ -43,6 +43,9 @@ struct AttachGrant {
   uint32_t host = 0;
   uint32_t hosts = 0;                            // 0 beside a controller
   std::optional<rail::nhi::PciIdentity> vfio{};  // the controller, if it is one of the machine
+  // Where the controller finds memory that the process itself maps for it, by VFIO's container,
+  // which is a fourth descriptor then. Nothing: it maps none.
+  std::optional<rail::nhi::DmaRange> own{};
 };
 
 // The same for whoever plays the host's controller, which is to seem this one.

@@ -47,16 +47,18 @@ Result<std::unique_ptr<Attachment>> map_memory(rail::SlotId slot, sys::UniqueFd 
   return a;
 }
 
-Result<std::unique_ptr<Attachment>> map_vfio_host(rail::SlotId slot,
-                                                  rail::nhi::PciIdentity identity,
+Result<std::unique_ptr<Attachment>> map_vfio_host(const AttachGrant& grant,
                                                   std::vector<sys::UniqueFd> fds,
                                                   rail::nhi::VfioKernel& kernel) {
-  if (fds.size() != kVfioDescriptors) {
+  if (!grant.vfio || fds.size() != kVfioDescriptors + (grant.own ? 1 : 0)) {
     return Status(EPROTO, "descriptors of the controller are missing");
   }
-  auto a = map_memory(slot, std::move(fds[1]), std::move(fds[2]));
+  auto a = map_memory(grant.slot, std::move(fds[1]), std::move(fds[2]));
   if (!a) return a;
-  auto window = rail::nhi::VfioWindow::open(std::move(fds[0]), identity, kernel);
+  rail::nhi::OwnMemory own;
+  if (grant.own) own = {std::move(fds[3]), *grant.own};
+  auto window =
+      rail::nhi::VfioWindow::open(std::move(fds[0]), *grant.vfio, std::move(own), kernel);
   if (!window) return window.error();
   a.value()->device = std::move(window).value();
   return a;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fabric/attach.h"
+#include "fabric/attach_protocol.h"
 #include "rail/nhi/vfio_kernel.h"
 
 namespace tbt::fabric {
@@ -26,10 +27,11 @@ Result<std::unique_ptr<Attachment>> map_host(const HostShape& shape,
                                              std::vector<sys::UniqueFd> fds);
 
 // The same for a host whose controller is a PCI device of this machine, which its daemon drives.
-// The descriptors are the VFIO device, the host's memory, its wake-up.
+// The descriptors are the VFIO device, the host's memory, its wake-up; and the container, if the
+// process may map memory of its own.
 inline constexpr size_t kVfioDescriptors = 3;
 Result<std::unique_ptr<Attachment>> map_vfio_host(
-    rail::SlotId slot, rail::nhi::PciIdentity identity, std::vector<sys::UniqueFd> fds,
+    const AttachGrant& grant, std::vector<sys::UniqueFd> fds,
     rail::nhi::VfioKernel& kernel = rail::nhi::VfioKernel::real());
 
 // What both have in common: one host's memory and wake-up, no controller yet.

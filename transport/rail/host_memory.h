@@ -36,6 +36,10 @@ struct alignas(64) Slot {
   std::atomic<uint32_t> qpn_first;
   std::atomic<uint32_t> qpn_next;
   alignas(64) std::atomic<uint32_t> wake;
+  // What the process says of its registered memory, for the status: mapped so that the controller
+  // reads it by itself; and how many regions could not be, so that their payload is copied.
+  std::atomic<uint64_t> direct_bytes;
+  std::atomic<uint32_t> copied_regions;
   std::atomic<uint32_t> sleeping;
 };
 

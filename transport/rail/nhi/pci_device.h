@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "tbt/status.h"
 
@@ -17,6 +18,12 @@ namespace tbt::rail::nhi {
 struct PciIdentity {
   uint16_t vendor = 0, device = 0;
   bool operator==(const PciIdentity&) const = default;
+};
+
+// A part of the device's address space.
+struct DmaRange {
+  uint64_t first = 0, bytes = 0;
+  bool operator==(const DmaRange&) const = default;
 };
 
 class PciDevice {
@@ -34,6 +41,15 @@ class PciDevice {
   // process.
   virtual Result<uint64_t> dma_map(uint64_t offset, uint64_t bytes) = 0;
   virtual Status dma_unmap(uint64_t iova, uint64_t bytes) = 0;
+
+  // Memory of this process itself, whatever it is: whole pages that the device may read, and not
+  // write, until they are unmapped or the process ends. Not every device can: a model in other
+  // processes sees the host's memory only. One thread at a time.
+  [[nodiscard]] virtual bool reads_own_memory() const noexcept { return false; }
+  virtual Result<uint64_t> map_own(std::span<const std::byte> /*pages*/) {
+    return Status(ENOTSUP, "the controller reads the host's memory only");
+  }
+  virtual Status unmap_own(uint64_t /*iova*/) { return Status(EINVAL, "no such DMA mapping"); }
 
   // A descriptor that becomes readable when the vector fires (MSI-X to eventfd). -1: no such
   // vector.

@@ -18,6 +18,7 @@
 #include "rail/nhi/quirks.h"
 #include "rail/nhi/vfio_bar.h"
 #include "rail/nhi/vfio_kernel.h"
+#include "rail/nhi/vfio_memory.h"
 #include "sys/unique_fd.h"
 #include "tbt/status.h"
 
@@ -73,6 +74,13 @@ class VfioDevice final : public PciDevice {
   [[nodiscard]] bool is_gone() const noexcept { return bar_.is_gone(); }
   [[nodiscard]] bool has_iommu() const noexcept { return has_iommu_; }
   [[nodiscard]] uint32_t vectors() const noexcept { return static_cast<uint32_t>(events_.size()); }
+  // The part of the process in `slot` (vfio_memory.h), and taking back what it has mapped there.
+  [[nodiscard]] DmaRange process_range(SlotId slot) const noexcept {
+    return has_iommu_ ? nhi::process_range(kernel_, container_, slot) : DmaRange{};
+  }
+  Status take_back(const DmaRange& range) const noexcept {
+    return nhi::take_back(kernel_, container_, range);
+  }
   // Of the host's memory, pinned and charged to this process.
   [[nodiscard]] uint64_t locked_bytes() const noexcept;
   [[nodiscard]] const VfioBar& bar() const noexcept { return bar_; }

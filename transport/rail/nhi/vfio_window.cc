@@ -6,8 +6,9 @@
 namespace tbt::rail::nhi {
 
 Result<std::unique_ptr<VfioWindow>> VfioWindow::open(sys::UniqueFd device, PciIdentity identity,
-                                                     VfioKernel& kernel) {
-  std::unique_ptr<VfioWindow> window(new VfioWindow(device.release(), identity, kernel));
+                                                     OwnMemory own, VfioKernel& kernel) {
+  std::unique_ptr<VfioWindow> window(
+      new VfioWindow(device.release(), identity, std::move(own), kernel));
   auto config = PciConfig::of_device(kernel, window->device_);
   if (!config) return Status(EPROTO, "not the descriptor of a controller");
   auto msix = config->msix();
