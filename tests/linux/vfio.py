@@ -37,6 +37,7 @@ VERBS_PROGRAMS = ("ibv_devices", "ibv_rc_pingpong")
 LARGE = ["-s", 65536, "-m", 4096]
 LARGE_FRAMES, LARGE_ITERATIONS = 16, 50
 KILLED_BYTES = 200000
+LARGE_PAGES = 20  # of 2 MiB: enough for the host's memory
 
 
 def step(function):
@@ -380,10 +381,17 @@ def daemon_killed(world):
 @step
 def machine_killed(world):
     """Daemon and keeper are killed: nothing of the guest's memory is left to the controller. Others follow."""
+    page_bytes = guests_daemon(world)["controller"]["page_bytes"]
     kill_in_guest(world, f"{PID_FILE}.keeper", f"{PID_FILE}.pid")
     expect_released(world)
+    expect(page_bytes == 4096, f"without large pages set aside the host's memory is made of {page_bytes} bytes each")
+    # The next one finds large pages for the host's memory.
+    world.guest.run(f"echo {LARGE_PAGES} >/proc/sys/vm/nr_hugepages")
     start_daemon(world)
+    page_bytes = guests_daemon(world)["controller"]["page_bytes"]
+    expect(page_bytes == 2 << 20, f"with large pages set aside the host's memory is made of {page_bytes} bytes each")
     both_ways(world)
+    patiently(world, [*LARGE, "-n", LARGE_ITERATIONS], server_in_guest=False)
 
 
 @step

@@ -88,6 +88,32 @@ TEST(HostMemory, WhatWasPopulatedIsAllThereBeforeItIsTouched) {
   EXPECT_EQ(resident_kib(), all);
 }
 
+// With large pages set aside it is made of them, and otherwise it is made all the same.
+TEST(HostMemory, LargePagesAreTakenWhereThereAreSome) {
+  auto memory = HostMemory::create({.cables = 2}, sys::Pages::kLarge);
+  ASSERT_TRUE(memory);
+  const size_t page = (*memory)->page_bytes();
+  EXPECT_TRUE(page == 4096 || page == sys::kLargePageBytes) << page;
+  EXPECT_EQ(reinterpret_cast<uintptr_t>((*memory)->base()) % page, 0u);
+  EXPECT_EQ((*memory)->bytes() % sys::kLargePageBytes, 0u);
+  auto again = HostMemory::map(sys::UniqueFd(dup((*memory)->fd())));
+  ASSERT_TRUE(again) << again.error().text();
+  EXPECT_EQ((*again)->page_bytes(), page);
+  EXPECT_EQ(make()->page_bytes(), 4096u) << "nobody has asked for large ones";
+}
+
+TEST(HostMemory, WhatTheControllerReachesBeginsOnALargePage) {
+  auto memory = make(3);
+  uint64_t sum = kControlBytes;
+  for (uint32_t k = 0; k < 3; ++k) {
+    EXPECT_EQ(RailMemory::dma_offset(*memory, k) % sys::kLargePageBytes, 0u);
+    EXPECT_LE(RailMemory::dma_offset(*memory, k) + RailMemory::dma_bytes(*memory),
+              RailMemory::ip_ring_offset(*memory, 0));
+    sum += RailMemory::dma_bytes(*memory) + kIpRingBytes;
+  }
+  EXPECT_EQ(HostMemory::dma_bytes_of(memory->config()), sum);
+}
+
 TEST(HostMemory, ForeignMemoryIsRefused) {
   EXPECT_FALSE(HostMemory::map(sys::UniqueFd(open("/dev/null", O_RDWR))));
   sys::UniqueFd unsealed(memfd_create("x", MFD_ALLOW_SEALING));
@@ -105,9 +131,9 @@ TEST(HostMemory, AnotherVersionOrSizeIsRefused) {
   ++header.version;
   EXPECT_FALSE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
   --header.version;
-  header.config.ring_entries = 32;
+  header.config.cables = 2;
   EXPECT_FALSE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
-  header.config.ring_entries = 16;
+  header.config.cables = 1;
   EXPECT_TRUE(HostMemory::map(sys::UniqueFd(dup(memory->fd()))));
 }
 

@@ -37,7 +37,7 @@ void drain(int eventfd) {
 Result<std::unique_ptr<VfioHolder>> VfioHolder::open(const std::string& address, uint32_t ports,
                                                      rail::nhi::VfioKernel& kernel) {
   std::unique_ptr<VfioHolder> holder(new VfioHolder);
-  auto memory = rail::HostMemory::create({.cables = ports});
+  auto memory = rail::HostMemory::create({.cables = ports}, sys::Pages::kLarge);
   if (!memory) return memory.error();
   holder->memory_ = std::move(memory).value();
   auto wake = sys::make_eventfd();
@@ -148,6 +148,7 @@ void VfioHardware::report(nlohmann::json& status) const {
                           {"direct", options_.direct},
                           {"vectors", device_.vectors()},
                           {"locked_bytes", device_.locked_bytes()},
+                          {"page_bytes", host_->memory->page_bytes()},
                           {"gone", device_.is_gone()}};
   status["cables"] = nlohmann::json::array();
 }

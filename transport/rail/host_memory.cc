@@ -19,6 +19,7 @@ namespace {
 constexpr uint64_t kMagic = 0x31'6d'65'6d'74'62'74'21;  // "!tbtmem1"
 constexpr uint32_t kVersion = 4;
 constexpr size_t kPage = 4096;
+constexpr size_t kLargePage = sys::kLargePageBytes;
 
 constexpr size_t round_up(size_t n, size_t to) noexcept { return (n + to - 1) / to * to; }
 
@@ -29,7 +30,7 @@ bool is_valid(const HostConfig& config) noexcept {
 }
 
 size_t control_offset() noexcept { return round_up(sizeof(HostHeader), kPage); }
-size_t rails_offset() noexcept { return control_offset() + kControlBytes; }
+size_t rails_offset() noexcept { return round_up(control_offset() + kControlBytes, kLargePage); }
 
 size_t directory_offset(const HostConfig& config, const RailGeometry& geometry) noexcept {
   return rails_offset() + geometry.bytes * (config.cables + 1);
@@ -41,7 +42,7 @@ size_t ip_rings_offset(const HostConfig& config, const RailGeometry& geometry) n
 
 // The file is sparse: what nobody uses, or populates, costs nothing.
 size_t all_bytes(const HostConfig& config, const RailGeometry& geometry) noexcept {
-  return ip_rings_offset(config, geometry) + kIpRingBytes * config.cables;
+  return round_up(ip_rings_offset(config, geometry) + kIpRingBytes * config.cables, kLargePage);
 }
 
 }  // namespace
@@ -55,11 +56,12 @@ RailGeometry RailGeometry::of(const HostConfig& config) noexcept {
   g.marks = round_up(g.ring_buffers + sizeof(uint32_t) * g.ring_entries, 64);
   g.inbox_area = round_up(g.marks + sizeof(BufferMark) * g.buffers, 64);
   g.capture_area = g.inbox_area + sizeof(InboxEntry) * g.inbox_entries * kSlotsMax;
-  g.dma = round_up(g.capture_area + sizeof(CaptureEntry) * kCaptureEntries, kPage);
+  g.dma = round_up(g.capture_area + sizeof(CaptureEntry) * kCaptureEntries, kLargePage);
   g.rx_descriptors = g.dma + sizeof(nhi::Descriptor) * g.ring_entries;
   g.tx_buffers = round_up(g.rx_descriptors + sizeof(nhi::Descriptor) * g.ring_entries, kPage);
   g.rx_buffers = g.tx_buffers + kFrameBytes * g.ring_entries;
-  g.bytes = g.rx_buffers + kFrameBytes * g.buffers;
+  g.dma_end = g.rx_buffers + kFrameBytes * g.buffers;
+  g.bytes = round_up(g.dma_end, kLargePage);
   return g;
 }
 
@@ -79,10 +81,16 @@ struct HostMemory::Layout {
 HostMemory::HostMemory() = default;
 HostMemory::~HostMemory() = default;
 
-Result<std::unique_ptr<HostMemory>> HostMemory::create(const HostConfig& config) {
+uint64_t HostMemory::dma_bytes_of(const HostConfig& config) noexcept {
+  const RailGeometry geometry = RailGeometry::of(config);
+  return kControlBytes + (geometry.dma_end - geometry.dma + kIpRingBytes) * config.cables;
+}
+
+Result<std::unique_ptr<HostMemory>> HostMemory::create(const HostConfig& config,
+                                                       sys::Pages pages) {
   if (!is_valid(config)) return Status(EINVAL, "host memory: impossible ring or buffer counts");
   const RailGeometry geometry = RailGeometry::of(config);
-  auto memory = sys::SharedMemory::create("tbt-host", all_bytes(config, geometry));
+  auto memory = sys::SharedMemory::create("tbt-host", all_bytes(config, geometry), pages);
   if (!memory) return memory.error();
   auto* header = reinterpret_cast<HostHeader*>(memory->base());
   header->version = kVersion;
@@ -118,6 +126,7 @@ Result<std::unique_ptr<HostMemory>> HostMemory::map(sys::UniqueFd fd) {
 int HostMemory::fd() const noexcept { return layout_->memory.fd(); }
 std::byte* HostMemory::base() const noexcept { return layout_->memory.base(); }
 size_t HostMemory::bytes() const noexcept { return layout_->memory.bytes(); }
+size_t HostMemory::page_bytes() const noexcept { return layout_->memory.page_bytes(); }
 uint32_t HostMemory::cables() const noexcept { return layout_->config.cables; }
 const HostConfig& HostMemory::config() const noexcept { return layout_->config; }
 
@@ -218,7 +227,7 @@ uint64_t RailMemory::dma_offset(HostMemory& memory, uint32_t rail) noexcept {
 }
 
 uint64_t RailMemory::dma_bytes(const HostMemory& memory) noexcept {
-  return geometry(memory).bytes - geometry(memory).dma;
+  return geometry(memory).dma_end - geometry(memory).dma;
 }
 
 }  // namespace tbt::rail

@@ -16,6 +16,7 @@
 #include <string>
 
 #include "rail/rail.h"
+#include "sys/mmap.h"
 #include "sys/unique_fd.h"
 #include "tbt/status.h"
 
@@ -35,11 +36,11 @@ struct alignas(64) Slot {
   // over the lives of a slot.
   std::atomic<uint32_t> qpn_first;
   std::atomic<uint32_t> qpn_next;
-  alignas(64) std::atomic<uint32_t> wake;
   // What the process says of its registered memory, for the status: mapped so that the controller
   // reads it by itself; and how many regions could not be, so that their payload is copied.
   std::atomic<uint64_t> direct_bytes;
   std::atomic<uint32_t> copied_regions;
+  alignas(64) std::atomic<uint32_t> wake;
   std::atomic<uint32_t> sleeping;
 };
 
@@ -51,7 +52,9 @@ struct HostConfig {
 
 class HostMemory {
  public:
-  static Result<std::unique_ptr<HostMemory>> create(const HostConfig& config);
+  // `pages`: an IOMMU maps a large one by one entry.
+  static Result<std::unique_ptr<HostMemory>> create(const HostConfig& config,
+                                                    sys::Pages pages = sys::Pages::kSmall);
   // Maps memory made by another process; refuses what has the wrong magic, version or size.
   static Result<std::unique_ptr<HostMemory>> map(sys::UniqueFd fd);
   ~HostMemory();
@@ -61,6 +64,10 @@ class HostMemory {
   [[nodiscard]] int fd() const noexcept;
   [[nodiscard]] std::byte* base() const noexcept;
   [[nodiscard]] size_t bytes() const noexcept;
+  [[nodiscard]] size_t page_bytes() const noexcept;
+  // What the owner of a controller maps of such a memory, and so locks: the rings and buffers of
+  // ring 0 and of all cables, and of as many ring pairs for ThunderboltIP.
+  static uint64_t dma_bytes_of(const HostConfig& config) noexcept;
   [[nodiscard]] uint32_t cables() const noexcept;
   [[nodiscard]] const HostConfig& config() const noexcept;
 

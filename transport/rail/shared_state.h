@@ -145,11 +145,12 @@ struct RailGeometry {
   size_t marks = 0;
   size_t inbox_area = 0;
   size_t capture_area = 0;
-  size_t dma = 0;  // page aligned: TX descriptors
+  size_t dma = 0;  // TX descriptors; on a large page, so that an IOMMU maps what follows by few
   size_t rx_descriptors = 0;
   size_t tx_buffers = 0;
   size_t rx_buffers = 0;
-  size_t bytes = 0;  // page aligned
+  size_t dma_end = 0;  // page aligned
+  size_t bytes = 0;    // whole large pages
 
   static RailGeometry of(const HostConfig& config) noexcept;
 };

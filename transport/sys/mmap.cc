@@ -16,11 +16,22 @@ namespace {
 
 constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 constexpr size_t kPage = 4096;
+constexpr unsigned kHuge2Mb = 21u << 26;  // log2 of the page, where memfd_create looks for it
+constexpr int kPopulateWrite = 23;        // MADV_POPULATE_WRITE, Linux 5.14
 
 }  // namespace
 
-Result<SharedMemory> SharedMemory::create(const char* name, size_t bytes) {
-  UniqueFd fd(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
+// A large page that is missing would be a signal in the middle of something, so all are got now.
+Result<SharedMemory> SharedMemory::create(const char* name, size_t bytes, Pages pages) {
+  if (pages == Pages::kLarge && bytes % kLargePageBytes == 0) {
+    auto large = create_of(name, bytes, MFD_HUGETLB | kHuge2Mb);
+    if (large && madvise(large->base(), bytes, kPopulateWrite) == 0) return large;
+  }
+  return create_of(name, bytes, 0);
+}
+
+Result<SharedMemory> SharedMemory::create_of(const char* name, size_t bytes, unsigned flags) {
+  UniqueFd fd(memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | flags));
   if (!fd) return Status(errno, "memfd_create failed");
   if (ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
     return Status(errno, "cannot size the shared memory");
@@ -40,7 +51,8 @@ Result<SharedMemory> SharedMemory::map(UniqueFd fd) {
   if (bytes == 0) return Status(EPROTO, "shared memory is empty");
   void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
   if (base == MAP_FAILED) return Status(errno, "cannot map the shared memory");
-  return SharedMemory(std::move(fd), static_cast<std::byte*>(base), bytes);
+  return SharedMemory(std::move(fd), static_cast<std::byte*>(base), bytes,
+                      static_cast<size_t>(info.st_blksize));
 }
 
 // Reading is enough: a page of a shared file that may be written is mapped for writing by a read,
