@@ -158,6 +158,14 @@ TEST_F(DoctorTest, LimitsAreSaid) {
   machine_.memlock_bytes = 8 << 20;
   EXPECT_EQ(check_memlock(machine_).text, "8 MiB");
   EXPECT_EQ(check_memlock(machine_).result, CheckResult::kMissing);
+  const auto says = [&](const char* what) {
+    return check_memlock(machine_).next.find(what) != std::string::npos;
+  };
+  EXPECT_TRUE(says("locks 9 MiB (9"));
+  EXPECT_TRUE(says("which is more"));
+  machine_.memlock_bytes = 16 << 20;
+  EXPECT_TRUE(says("locks 9 MiB (9"));
+  EXPECT_FALSE(says("which is more"));
   machine_.memlock_bytes = 64 << 10;
   EXPECT_EQ(check_memlock(machine_).text, "64 KiB");
   EXPECT_EQ(check_open_files(machine_).result, CheckResult::kOk);

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdio>
 
+#include "rail/host_memory.h"
 #include "sys/file_look.h"
 #include "tbt/doctor.h"
 
@@ -61,13 +62,17 @@ Check fixed(Check check, std::string text, std::string next) {
 
 }  // namespace
 
+// Of a controller with two ports: what its daemon locks at once. A process locks what it registers.
 Check check_memlock(const Machine& m) {
+  const uint64_t wanted = rail::HostMemory::dma_bytes_of({.cables = 2});
   Check check{.name = "memlock", .text = limit_text(m.memlock_bytes)};
   if (m.memlock_bytes >= kMemlockComfortable) return check;
   check.result = CheckResult::kMissing;
-  check.next =
-      "enough for emulated fabrics; hardware needs pinned memory: ulimit -l unlimited "
-      "(memlock in /etc/security/limits.conf, LimitMEMLOCK= of a service)";
+  check.next = fmt::format(
+      "enough for emulated fabrics; a controller's daemon locks {} ({} bytes){}, and a process "
+      "what it registers, or its payload is copied: ulimit -l unlimited (memlock in "
+      "/etc/security/limits.conf, LimitMEMLOCK= of a service)",
+      limit_text(wanted), wanted, m.memlock_bytes < wanted ? ", which is more" : "");
   return check;
 }
 

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <sys/epoll.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -51,6 +52,14 @@ bool watch(int epoll, int fd, uint64_t tag) {
   event.events = EPOLLIN;
   event.data.u64 = tag;
   return ::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+}
+
+// What was wanted, and what there is.
+void tell_memlock(rail::HostMemory& memory) {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_MEMLOCK, &limit);
+  spdlog::error("the controller needs {} locked bytes for {} cables, and the limit is {}",
+                rail::HostMemory::dma_bytes_of(memory.config()), memory.cables(), limit.rlim_cur);
 }
 
 void drain(int fd) {
@@ -106,7 +115,9 @@ Status Daemon::bring_up() {
   rail::HostMemory& memory = *host_->memory;
   if (before_.incarnation != 0) rails_up_ = memory.cables();  // they have never been down
   for (; rails_up_ < memory.cables(); rails_up_++) {
-    if (const Status s = rail::bring_up_nhi_rail(memory, rails_up_, *host_->device); !s) return s;
+    const Status s = rail::bring_up_nhi_rail(memory, rails_up_, *host_->device);
+    if (s.code() == ENOMEM) tell_memlock(memory);
+    if (!s) return s;
   }
   memory.slot(rail::kDaemonSlot).pid.store(::getpid());
   memory.slot(rail::kDaemonSlot).state.store(rail::SlotState::kAttached);
