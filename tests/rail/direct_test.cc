@@ -117,6 +117,17 @@ TEST_F(Direct, AStoppedRingReadsNothing) {
   EXPECT_TRUE(a_->tx_read(a_->tx_posted()));
 }
 
+// The indices of the ring begin anew, and what was asked about belongs to the ring before.
+TEST_F(Direct, AndANewOneKnowsNothingOfIt) {
+  while (send_direct(1, 0)) continue;
+  const uint32_t posted = a_->tx_posted();
+  ASSERT_TRUE(shut_down_nhi_rail(*world_.memories[0], 0, *world_.devices[0]));
+  ASSERT_TRUE(bring_up_nhi_rail(*world_.memories[0], 0, *world_.devices[0]));
+  EXPECT_TRUE(a_->tx_read(posted));
+  ASSERT_TRUE(send_direct(2, 0));
+  EXPECT_GT(a_->tx_posted(), posted);
+}
+
 TEST_F(Direct, APulledCableLetsGoOfTheMemory) {
   while (send_direct(1, 0)) continue;
   ASSERT_FALSE(a_->tx_read(a_->tx_posted()));

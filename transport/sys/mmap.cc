@@ -9,6 +9,7 @@
 
 #ifndef MADV_POPULATE_READ  // Linux 5.14
 #define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
 #endif
 
 namespace tbt::sys {
@@ -17,7 +18,6 @@ namespace {
 constexpr int kSeals = F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
 constexpr size_t kPage = 4096;
 constexpr unsigned kHuge2Mb = 21u << 26;  // log2 of the page, where memfd_create looks for it
-constexpr int kPopulateWrite = 23;        // MADV_POPULATE_WRITE, Linux 5.14
 
 }  // namespace
 
@@ -25,7 +25,7 @@ constexpr int kPopulateWrite = 23;        // MADV_POPULATE_WRITE, Linux 5.14
 Result<SharedMemory> SharedMemory::create(const char* name, size_t bytes, Pages pages) {
   if (pages == Pages::kLarge && bytes % kLargePageBytes == 0) {
     auto large = create_of(name, bytes, MFD_HUGETLB | kHuge2Mb);
-    if (large && madvise(large->base(), bytes, kPopulateWrite) == 0) return large;
+    if (large && madvise(large->base(), bytes, MADV_POPULATE_WRITE) == 0) return large;
   }
   return create_of(name, bytes, 0);
 }

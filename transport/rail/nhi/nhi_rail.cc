@@ -98,10 +98,10 @@ bool NhiRail::lock_tx() noexcept {
 
 // With the lock: whoever died holding it may have left a doorbell unrung.
 bool NhiRail::tx_read(uint32_t posted) noexcept {
-  if (state_.shared.up.load(std::memory_order_acquire) == 0) return true;
+  if (state_.shared.up.load(std::memory_order_acquire) == kRailDown) return true;
   if (!lock_tx()) return false;
   const bool read = tx_.passed(posted);
-  state_.tx.lock.unlock_fast();
+  unlock_tx();
   return read;
 }
 

@@ -51,9 +51,11 @@ uint32_t TxRing::unsent() noexcept {
   return state_.head.load(std::memory_order_relaxed) - state_.tail.load(std::memory_order_relaxed);
 }
 
+// On to the next lap: the descriptors begin anew, and what was posted before has been passed.
 void TxRing::reset() noexcept {
-  state_.head.store(0, std::memory_order_relaxed);
-  state_.tail.store(0, std::memory_order_relaxed);
+  const uint32_t lap = (state_.head.load(std::memory_order_relaxed) + mask_) & ~mask_;
+  state_.head.store(lap, std::memory_order_relaxed);
+  state_.tail.store(lap, std::memory_order_relaxed);
 }
 
 uint32_t TxRing::doorbell() const noexcept {
