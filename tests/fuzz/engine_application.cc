@@ -35,6 +35,33 @@ void Story::aim(const Actor& a, SendWr& wr) {
   wr.remote_addr = a.peer.memory.address(area, in_.pick({0u, 0u, 8u, 256u, 1528u, 256u, 1025u}));
   wr.compare_add = in_.byte();
   wr.swap = in_.byte();
+  if (in_.below(4) != 3) return;
+  wr.rkey = a.peer.window_key(in_.below(kWindows));
+  wr.remote_addr = a.peer.memory.address(Area::kWindowed, in_.pick({0u, 256u, 512u, 1016u}));
+  if (in_.below(8) == 7) wr.remote_addr = 0;  // of a window that begins there
+}
+
+// A window is bound, where and as it may be or not, or invalidated.
+void Story::post_window() {
+  static constexpr Area kRegions[] = {Area::kWindowed, Area::kWindowed, Area::kWindowed,
+                                      Area::kWindowed, Area::kOpen,     Area::kForeign};
+  constexpr uint32_t kAll = kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
+  const Actor a = actor();
+  const uint32_t key = a.host.window_key(in_.below(kWindows));
+  SendWr wr;
+  wr.flags = kSendSignaled ^ (in_.byte() & 3);
+  wr.rkey = key;
+  wr.opcode = in_.below(4) == 3 ? WrOpcode::kLocalInv : WrOpcode::kBindMw;
+  if (wr.opcode == WrOpcode::kBindMw) {
+    const Area region = in_.pick(kRegions);
+    wr.rkey = (key & ~uint32_t{0xff}) | in_.byte();
+    wr.imm_be = a.host.memory.key(region);
+    wr.remote_addr = a.host.memory.address(region, in_.pick({0u, 256u, 512u, 1016u}));
+    wr.compare_add = in_.pick({1024u, 256u, 512u, 0u, 8u, 0xffffffffu});
+    wr.swap = in_.pick({kAll, kAll, uint32_t{kAccessRemoteRead}, uint32_t{kAccessRemoteWrite},
+                        kAll | kAccessZeroBased, 0u});
+  }
+  a.host.post_send(now_, a.end, wr, {});
 }
 
 void Story::post_datagram(const Actor& a, SendWr& wr, const Posted& posted) {
@@ -52,7 +79,8 @@ void Story::post_datagram(const Actor& a, SendWr& wr, const Posted& posted) {
 void Story::post_send() {
   const Actor a = actor();
   SendWr wr;
-  wr.opcode = static_cast<WrOpcode>(in_.below(7));
+  wr.opcode = static_cast<WrOpcode>(in_.below(8));
+  if (wr.opcode == WrOpcode::kLocalInv) wr.opcode = WrOpcode::kSendInv;  // post_window() has these
   wr.flags = in_.byte() & 15;
   wr.flags ^= kSendSignaled;  // usually wanted
   if (in_.below(4) != 0) wr.flags &= ~uint32_t{kSendInline};

@@ -132,11 +132,13 @@ uint32_t Story::draw_payload(const engine::QueuePair& qp) {
 
 // Inside, across the edges and far outside of the areas, by lengths that fit the payload and
 // others.
-void Story::draw_target(const Host& host, wire::PacketHeaders& headers, uint32_t payload) {
-  static constexpr Area kTargets[] = {Area::kOpen,  Area::kOpen,   Area::kOpen, Area::kReadOnly,
-                                      Area::kLocal, Area::kSecret, Area::kWide, Area::kForeign};
+void Story::draw_target(Host& host, wire::PacketHeaders& headers, uint32_t payload) {
+  static constexpr Area kTargets[] = {
+      Area::kOpen,  Area::kOpen, Area::kOpen,    Area::kReadOnly, Area::kLocal,
+      Area::kSecret, Area::kWide, Area::kForeign, Area::kWindowed, Area::kWindowed};
   const Area area = in_.pick(kTargets);
   headers.rkey = host.memory.key(area) + (in_.below(16) == 15 ? 1 : 0);
+  if (area == Area::kWindowed) headers.rkey = host.window_key(in_.below(kWindows));
   const auto size = static_cast<uint32_t>(host.memory.range(area).bytes);
   const uint32_t lengths[] = {payload,  payload,     8,           257,         size,
                               size + 1, 0x7fffffffu, 0x80000000u, 0xffffffffu, 0};

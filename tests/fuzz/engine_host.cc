@@ -16,8 +16,10 @@ bool allowed(std::initializer_list<WcStatus> list, WcStatus status) noexcept {
   return std::ranges::find(list, status) != list.end();
 }
 
-bool send_status_allowed(QpType type, WcStatus status) noexcept {
+bool send_status_allowed(QpType type, WrOpcode opcode, WcStatus status) noexcept {
   using enum WcStatus;
+  const bool of_window = opcode == WrOpcode::kBindMw || opcode == WrOpcode::kLocalInv;
+  if (of_window && status == kMwBind) return true;
   if (type == QpType::kUd) return allowed({kSuccess, kLocProt, kWrFlush}, status);
   if (type == QpType::kUc) return allowed({kSuccess, kLocProt, kWrFlush, kRetryExc}, status);
   return allowed({kSuccess, kLocProt, kWrFlush, kBadResp, kRemInvReq, kRemAccess, kRemOp, kRetryExc,
@@ -40,6 +42,9 @@ Host::Host(uint32_t index, const Settings& settings)
       settings_(settings) {
   constexpr QpType kTypes[kEnds] = {QpType::kRc, QpType::kUc, QpType::kUd, QpType::kRc};
   for (uint32_t i = 0; i < kEnds; ++i) ends[i].type = kTypes[i];
+  for (uint32_t i = 0; i < kWindows; ++i) {
+    windows_[i] = endpoint.add_window(i == 0 ? MwType::kType1 : MwType::kType2, &pd);
+  }
 }
 
 std::optional<verbs::Path> Host::resolve(uint8_t, const AddressVector& address, uint32_t) const {
@@ -143,9 +148,27 @@ bool Host::post_receive(Instant now, End& end, const RecvWr& wr, Posted posted) 
   return status.ok();
 }
 
+// What the windows open that give such a right: to this end, or to any. Those of type 2 are open to
+// the end that bound them only, which is also the one that may invalidate them.
+std::vector<Range> Host::opened(uint32_t access, const End* end) {
+  std::vector<Range> result;
+  for (uint32_t i = 0; i < kWindows; ++i) {
+    const verbs::MemoryRegion* const window = endpoint.regions().find(window_key(i));
+    if (window == nullptr || (window->access & access) == 0) continue;
+    TBT_ASSERT(memory.live(Area::kWindowed));  // a region with windows on it stays
+    const Range all = memory.range(Area::kWindowed), range = memory.range(*window);
+    TBT_ASSERT(range.begin >= all.begin && range.begin + range.bytes <= all.begin + all.bytes);
+    const bool second = i != 0;
+    const bool mine = end == nullptr || !second ||
+                      endpoint.regions().may_invalidate(window_key(i), {&pd, end->qp->number});
+    if (mine) result.push_back(range);
+  }
+  return result;
+}
+
 // What this packet may change: the data of its queue pair's requests while their key lives, and the
-// open area if the queue pair lets peers write.
-std::vector<Range> Host::writable_by(const Packet& packet) const {
+// open area and what windows open if the queue pair lets peers write.
+std::vector<Range> Host::writable_by(const Packet& packet) {
   std::vector<Range> result;
   for (const End& end : ends) {
     if (end.qp == nullptr || end.qp->number != packet.headers.dest_qp) continue;
@@ -161,10 +184,9 @@ std::vector<Range> Host::writable_by(const Packet& packet) const {
     add(end.receives);
     if (from_srq(end)) add(srq_receives_);
     constexpr uint32_t kChange = kAccessRemoteWrite | kAccessRemoteAtomic;
-    if (end.type != QpType::kUd && (end.qp->attr.access_flags & kChange) != 0 &&
-        memory.live(Area::kOpen)) {
-      result.push_back(memory.range(Area::kOpen));
-    }
+    if (end.type == QpType::kUd || (end.qp->attr.access_flags & kChange) == 0) continue;
+    if (memory.live(Area::kOpen)) result.push_back(memory.range(Area::kOpen));
+    for (const Range& range : opened(kChange, &end)) result.push_back(range);
   }
   return result;
 }
@@ -186,13 +208,15 @@ void Host::deliver(Instant now, const Packet& packet) {
 
 bool Host::transmit(Instant now, Packet& packet) {
   engine::TxPacket sent;
+  const std::vector<Range> readable = opened(kAccessRemoteRead, nullptr);
   if (!endpoint.poll_transmit(now, 0, sent)) return false;
   ++transmitted_;
   packet.headers = sent.headers;
   packet.payload.clear();
   const bool response = sent.headers.is(wire::kOpResponse);
   for (uint32_t i = 0; i < sent.pieces; ++i) {
-    memory.check_source(sent.payload[i], response, !response && sent.pieces == 1);
+    memory.check_source(sent.payload[i], response, !response && sent.pieces == 1,
+                        readable);
     packet.payload.insert(packet.payload.end(), sent.payload[i].begin(), sent.payload[i].end());
   }
   TBT_ASSERT(packet.payload.size() == sent.payload_bytes);
@@ -231,7 +255,7 @@ void Host::check_send(End& end, const Wc& wc) {
   }
   const Posted posted = end.sends.front();
   end.sends.pop_front();
-  TBT_ASSERT(send_status_allowed(end.type, wc.status));
+  TBT_ASSERT(send_status_allowed(end.type, posted.opcode, wc.status));
   if (wc.status == WcStatus::kSuccess) {
     TBT_ASSERT(posted.signaled && !end.send_failed);
     return;

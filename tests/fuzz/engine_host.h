@@ -16,6 +16,7 @@ namespace tbt::fuzz {
 inline constexpr uint32_t kEnds = 4;
 inline constexpr uint32_t kQkey = 0x1234;
 inline constexpr uint32_t kSqeMax = 30;
+inline constexpr uint32_t kWindows = 3;
 
 // How a run is set up; drawn from the first bytes of the input.
 struct Settings {
@@ -75,6 +76,10 @@ class Host final : private engine::Router {
                  const engine::AddressHandle* ah = nullptr);
   bool post_receive(Instant now, End& end, const RecvWr& wr, Posted posted);
   [[nodiscard]] uint64_t next_id() noexcept { return ++ids_; }
+  // The present key of a window; the first is of type 1.
+  [[nodiscard]] uint32_t window_key(uint32_t window) noexcept {
+    return endpoint.regions().window_key(windows_[window]);
+  }
 
   void deliver(Instant now, const Packet& packet);
   bool transmit(Instant now, Packet& packet);
@@ -103,7 +108,8 @@ class Host final : private engine::Router {
   [[nodiscard]] bool lossy(const End& end) const noexcept {
     return &end == &ends.back() && small_cq.overflowed();
   }
-  [[nodiscard]] std::vector<Range> writable_by(const Packet& packet) const;
+  [[nodiscard]] std::vector<Range> writable_by(const Packet& packet);
+  [[nodiscard]] std::vector<Range> opened(uint32_t access, const End* end);
   void check_completion(const Wc& wc);
   void check_send(End& end, const Wc& wc);
   void check_receive(End& end, const Wc& wc);
@@ -114,6 +120,7 @@ class Host final : private engine::Router {
   uint64_t ids_ = 0;
   uint64_t delivered_ = 0;
   uint64_t transmitted_ = 0;
+  std::array<uint32_t, kWindows> windows_{};  // the keys that they had first
   std::deque<Posted> srq_receives_;
 };
 

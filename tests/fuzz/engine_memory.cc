@@ -25,6 +25,7 @@ constexpr Plan kPlan[kAreas] = {
     {1024, kAccessRemoteRead, true},
     {512, 0, true},
     {512, kAll, false},
+    {1024, kAccessLocalWrite | kAccessMwBind, true},
     {kWideBytes, kAccessRemoteRead, true},
 };
 
@@ -49,8 +50,7 @@ bool Memory::live(uint32_t key) const noexcept {
 
 void Memory::revoke(Area area) noexcept {
   Placed& placed = at(area);
-  if (placed.live) endpoint_.regions().erase(placed.key);
-  placed.live = false;
+  if (placed.live && endpoint_.regions().erase(placed.key)) placed.live = false;
 }
 
 void Memory::restore(Area area) {
@@ -89,7 +89,7 @@ void Memory::settle_wide() const {
 }
 
 void Memory::check_source(std::span<const std::byte> piece, bool read_response,
-                          bool elsewhere) const {
+                          bool elsewhere, std::span<const Range> readable) const {
   if (piece.empty()) return;
   const std::byte* const begin = bytes_.data();
   if (piece.data() < begin || piece.data() >= begin + bytes_.size()) return TBT_ASSERT(elsewhere);
@@ -100,7 +100,10 @@ void Memory::check_source(std::span<const std::byte> piece, bool read_response,
   };
   const auto found = std::ranges::find_if(areas_, holds);
   TBT_ASSERT(found != areas_.end() && found->own && found->live);
-  TBT_ASSERT(!read_response || (found->access & kAccessRemoteRead) != 0);
+  const bool by_window = std::ranges::any_of(readable, [&](const Range& range) {
+    return offset >= range.begin && offset + piece.size() <= range.begin + range.bytes;
+  });
+  TBT_ASSERT(!read_response || by_window || (found->access & kAccessRemoteRead) != 0);
 }
 
 }  // namespace tbt::fuzz

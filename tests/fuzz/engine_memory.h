@@ -18,9 +18,10 @@ enum class Area : uint8_t {
   kReadOnly,  // peers may read
   kSecret,    // registered, no right at all
   kForeign,   // every right, but of another protection domain
+  kWindowed,  // peers may do what the windows say that are bound to it
   kWide,      // peers may read; larger than a window of packets
 };
-inline constexpr size_t kAreas = 6;
+inline constexpr size_t kAreas = 7;
 
 inline constexpr uint32_t kSlotBytes = 1280;
 inline constexpr uint32_t kSlots = 16;  // of kLocal
@@ -57,8 +58,14 @@ class Memory {
   // The same for the area that is too large to be looked at after each step.
   void settle_wide() const;
   // What is being sent: bytes of a live region of the queue pairs' domain, for a READ one that may
-  // be read. `elsewhere`: or bytes that are not of this memory (inline data).
-  void check_source(std::span<const std::byte> piece, bool read_response, bool elsewhere) const;
+  // be read, or what a window opens (`readable`). `elsewhere`: or bytes that are not of this memory
+  // (inline data).
+  void check_source(std::span<const std::byte> piece, bool read_response, bool elsewhere,
+                    std::span<const Range> readable) const;
+  // Where a window of this memory lies.
+  [[nodiscard]] Range range(const verbs::MemoryRegion& window) const noexcept {
+    return {static_cast<size_t>(window.base - bytes_.data()), window.length};
+  }
 
  private:
   struct Placed {

@@ -26,12 +26,14 @@ class Story {
   };
 
   void connect_all();
+  void bind_windows();
   void step();
   Actor actor();
 
   // engine_application.cc: what an application does, rightly or wrongly
   void post_send();
   void post_receive();
+  void post_window();
   void post_datagram(const Actor& a, SendWr& wr, const Posted& posted);
   void aim(const Actor& a, SendWr& wr);
   void change_state();
@@ -50,7 +52,7 @@ class Story {
   void fill_forged(const Actor& a, Packet& packet);
   uint32_t draw_psn(const engine::QueuePair& qp, bool response);
   uint32_t draw_payload(const engine::QueuePair& qp);
-  void draw_target(const Host& host, wire::PacketHeaders& headers, uint32_t payload);
+  void draw_target(Host& host, wire::PacketHeaders& headers, uint32_t payload);
 
   // engine_epilogue.cc: everything ends in order, and a fresh pair works
   void finish();

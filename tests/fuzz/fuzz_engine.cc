@@ -2,13 +2,14 @@
 // cable who drops, repeats, reorders, alters and invents packets, with fields near what the state
 // would take. Asserted after each step (engine_host.cc, engine_invariants.cc):
 //
-//   memory       nothing changes that the keys, rights and receives do not open to that packet
+//   memory       nothing changes that the keys, windows, rights and receives do not open to that packet
 //   disclosure   what is sent comes from live regions of the domain, for READ those that allow it
 //   completions  once per request, in order, with a status that the service knows
 //   state        indices, windows, marks and counts agree; silence always has a timer
 //   in the end   everything flushes, and a fresh queue pair moves data
 #include "engine_story.h"
 
+#include "base/assert.h"
 #include "fuzz_target.h"
 
 namespace tbt::fuzz {
@@ -44,6 +45,26 @@ Settings draw_settings(Input& in) {
 Story::Story(Input& in) : in_(in), settings_(draw_settings(in)) {
   for (uint32_t i = 0; i < 2; ++i) hosts_[i] = std::make_unique<Host>(i, settings_);
   connect_all();
+  bind_windows();
+}
+
+// Each to a part of its region, so that there is something to break; the last by another end than
+// the first two.
+void Story::bind_windows() {
+  for (auto& host : hosts_) {
+    for (uint32_t i = 0; i < kWindows; ++i) {
+      SendWr wr;
+      wr.opcode = WrOpcode::kBindMw;
+      wr.rkey = host->window_key(i);
+      wr.imm_be = host->memory.key(Area::kWindowed);
+      wr.compare_add = 256;
+      wr.remote_addr = host->memory.address(Area::kWindowed, 256 * i);
+      wr.swap = kAccessRemoteWrite | kAccessRemoteRead | kAccessRemoteAtomic;
+      End& end = host->ends[i + 1 == kWindows ? kEnds - 1 : 0];
+      TBT_ASSERT(host->post_send(now_, end, wr, {}));
+    }
+  }
+  exchange(1);
 }
 
 void Story::connect_all() {
@@ -68,7 +89,7 @@ Story::Actor Story::actor() {
 }
 
 void Story::step() {
-  switch (in_.below(20)) {
+  switch (in_.below(22)) {
     case 0:
     case 1:
     case 2:
@@ -103,6 +124,10 @@ void Story::step() {
       return change_memory();
     case 19:
       for (auto& host : hosts_) host->poll();
+      return;
+    case 20:
+    case 21:
+      return post_window();
   }
 }
 
