@@ -3,7 +3,9 @@
 // two processes.
 #include <map>
 
+#include "rail/emulated/silicon.h"
 #include "rail/nhi/nhi_regs.h"
+#include "sys/mmap.h"
 #include "world.h"
 
 namespace tbt::rail::test {
@@ -160,6 +162,25 @@ TEST_F(GuestTest, ADeviceThatIsNoBusMasterDoesNotTry) {
   nhi().advance(INT64_MAX / 2);
   EXPECT_EQ(word(0) & kCompleted, 0u);
   EXPECT_EQ(world_.fabric->counters(1).dma_faults, 0u);
+}
+
+// The guest's process owes it an interrupt of ring 0 and is about to fire it when another process
+// has its turn at the control plane: that one cannot fire it, and must leave it. (The guest's
+// ring 0 stood still for good: the interrupt was taken off the list and went nowhere.)
+TEST_F(GuestTest, AnInterruptThatIsOwedToTheGuestIsNotTakenByAnotherProcess) {
+  constexpr uint32_t kRing0Rx = 12;  // the bit after those of 12 transmit rings
+  constexpr uint32_t kVector = 5;
+  nhi().write32(kRegVectorAllocation + kRing0Rx / 8 * 4, kVector << kRing0Rx % 8 * 4);
+  nhi().write32(kRegInterruptMask, 1u << kRing0Rx);
+  auto memory = sys::SharedMemory::map(sys::UniqueFd(dup(world_.fabric->fd())));
+  ASSERT_TRUE(memory);
+  auto& silicon = *reinterpret_cast<emulated::FabricSilicon*>(memory->base());
+  silicon.nhis[1].ring0_raise.store(1);
+  world_.fabric->set_params(0, world_.fabric->params(0));  // a turn of ours
+  EXPECT_EQ(guest_.fired[kVector], 0) << "not from here";
+  server_->fabric->set_params(0, world_.fabric->params(0));  // of the guest's process
+  EXPECT_EQ(guest_.fired[kVector], 1);
+  EXPECT_EQ(silicon.nhis[1].ring0_raise.load(), 0u);
 }
 
 }  // namespace
