@@ -60,7 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (!s) break;
     check_reply(header, reply);
     left = left.subspan(kHeaderBytes + header.payload_bytes);
-    TBT_ASSERT(device.find(0, 1) == nullptr);
+    TBT_ASSERT(device.find(0, 1, Reach::kRead) == nullptr);
   }
   device.disconnect();
   return 0;
