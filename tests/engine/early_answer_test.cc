@@ -113,6 +113,25 @@ TEST(EarlyAnswer, AWindowOfThemIsAskedForAtATime) {
   expect_request(h, kSqPsn + kFit * kPackets);
 }
 
+// Two READs as large as a window follow each other without a pause.
+TEST(EarlyAnswer, ALargeReadIsAskedForWhileTheOneBeforeItArrives) {
+  Harness h;
+  const Sge whole{h.address(0), kPackets * kMtu, h.key};
+  const std::array<Sge, Options{}.window_packets / kPackets> sges{whole, whole, whole, whole};
+  SendWr wr;
+  wr.sg_list = sges.data();
+  wr.num_sge = sges.size();
+  wr.opcode = WrOpcode::kRdmaRead;
+  wr.remote_addr = 0x10000;
+  wr.rkey = 0x77;
+  ASSERT_TRUE(h.try_post(wr).ok());
+  ASSERT_TRUE(h.try_post(wr).ok());
+  expect_request(h, kSqPsn);
+  h.expect_silence();
+  h.receive(h.from_peer(Opcode::kRcReadResponseFirst, kSqPsn), bytes(kMtu));
+  expect_request(h, kSqPsn + Options{}.window_packets);
+}
+
 // What cannot be noted behind a gap would have to be sent again.
 TEST(EarlyAnswer, NoMoreIsAskedForThanCanBeNoted) {
   constexpr uint32_t kFit = kReorderPackets / kPackets;

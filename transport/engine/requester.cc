@@ -46,10 +46,10 @@ bool credit_allows(const QueuePair& qp, const SendWqe& wqe) noexcept {
   return psn_diff(psn_add(req.ssn, 1), req.credit_limit) <= 0 || !has_outstanding(qp);
 }
 
-// READs behind a gap that are here make room for others (kAnswersPerAgreed). But for one READ, no
-// more is asked for than can be noted behind a gap, since what comes further behind would have to
-// come again; and no more at a time than a window, so that there is always something to ask for
-// whose answer shows that what was asked for again before it is lost again.
+// READs behind a gap that are here make room for others (kAnswersPerAgreed). One more is asked for
+// while less than a window is on its way, so that there is always one left whose answer shows that
+// what was asked for again before it is lost again; and while it can be noted behind a gap, since
+// what comes further behind would have to come again (of a READ larger than a window the end may).
 bool order_allows(const Core& core, const QueuePair& qp, const SendWqe& wqe) noexcept {
   const RequesterState& req = qp.req;
   if (wqe.fence && req.answers_due > 0) return false;
@@ -58,8 +58,10 @@ bool order_allows(const Core& core, const QueuePair& qp, const SendWqe& wqe) noe
   const uint32_t agreed = qp.attr.max_rd_atomic;
   if (req.answers_due - req.answers_whole >= agreed) return false;
   if (req.answers_due >= kAnswersPerAgreed * agreed) return false;
-  const uint32_t span = psn_add(req.next_psn - req.una_psn, packets_of(qp, wqe));
-  return span <= std::min(core.options.window_packets + req.sacked_count, kReorderPackets);
+  const uint32_t window = core.options.window_packets;
+  const auto ahead = static_cast<uint32_t>(psn_diff(req.next_psn, req.una_psn));
+  if (ahead >= window + req.sacked_count) return false;
+  return ahead + std::min(packets_of(qp, wqe), window) <= kReorderPackets;
 }
 
 bool start(Core& core, QueuePair& qp, SendWqe& wqe) {
