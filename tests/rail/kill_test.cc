@@ -74,10 +74,16 @@ void receive_something(Rail& rail, Tally& tally) {
   }
 }
 
+#if defined(__SANITIZE_THREAD__)
+constexpr int kBatches = 4;  // ThreadSanitizer is ten times slower
+#else
+constexpr int kBatches = 12;
+#endif
+
 // 26 victims each. More of them by hand: TBT_KILL_BATCHES=1000.
 int batches() {
   const char* text = std::getenv("TBT_KILL_BATCHES");
-  return text != nullptr ? std::atoi(text) : 12;
+  return text != nullptr ? std::atoi(text) : kBatches;
 }
 
 // Over the ideal cable frames go from ring to ring; over the other one they stand on the cable in
@@ -255,7 +261,12 @@ TEST_P(Killing, AtRandomPointsLosesNoBufferAndNoLock) {
   EXPECT_GT(dead_holders_, 5u);
   std::printf("%u of %d victims held a lock; %lu packets received\n", dead_holders_, batches() * 26,
               tally_->received.load());
-  for (uint32_t h = 0; h < 2; ++h) EXPECT_EQ(world_.fabric->counters(h).overruns, 0u);
+  // Without credits nobody loses a frame. With them only a question may find no buffer, of an end
+  // that was left without an answer for so long that it has ceased to count (docs/wire.md, 7.2).
+  for (uint32_t h = 0; h < 2; ++h) {
+    const uint64_t questions = GetParam().credits ? cable_[1 - h]->stats().credit_requests : 0;
+    EXPECT_LE(world_.fabric->counters(h).overruns, questions);
+  }
   EXPECT_EQ(world_.fabric->counters(0).misuse, 0u) << world_.fabric->counters(0).last_misuse;
   EXPECT_EQ(world_.fabric->counters(1).misuse, 0u) << world_.fabric->counters(1).last_misuse;
 }
