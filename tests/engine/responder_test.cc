@@ -287,6 +287,35 @@ TEST(Responder, ANewReadTakesThePlaceOfARepetitionThatWasNotSentYet) {
   h.expect_silence();
 }
 
+// The oldest of two repetitions gives up its place; the other one still comes before the new READ.
+TEST(Responder, RepetitionsAndNewReadsAreAnsweredInOrder) {
+  Harness h({.rd_atomic = 1});
+  auto headers = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  headers.dma_length = 8;
+  for (uint32_t i = 0; i < kAnswersPerAgreed; ++i) {
+    headers.psn = kRqPsn + i;
+    h.receive(headers);
+    h.expect_packet(Opcode::kRcReadResponseOnly);
+  }
+  for (uint32_t psn : {kRqPsn, kRqPsn + 1, kRqPsn + kAnswersPerAgreed}) {
+    headers.psn = psn;
+    h.receive(headers);
+  }
+  EXPECT_EQ(h.expect_packet(Opcode::kRcReadResponseOnly).headers.psn, kRqPsn + 1);
+  EXPECT_EQ(h.expect_packet(Opcode::kRcReadResponseOnly).headers.psn, kRqPsn + kAnswersPerAgreed);
+  h.expect_silence();
+}
+
+// More were allowed after the ring was made for none: refused, as there is nothing to keep them in.
+TEST(Responder, ReadsAllowedTooLateAreRefused) {
+  Harness h({.rd_atomic = 0});
+  h.qp->attr.max_dest_rd_atomic = 4;
+  auto headers = h.from_peer(Opcode::kRcReadRequest, kRqPsn);
+  headers.dma_length = 8;
+  h.receive(headers);
+  expect_nak(h, 1, kRqPsn);
+}
+
 TEST(Responder, ARepeatedAtomicReturnsTheSavedResult) {
   Harness h;
   auto headers = h.from_peer(Opcode::kRcFetchAdd, kRqPsn);

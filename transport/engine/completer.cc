@@ -259,10 +259,8 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
     }
     mark_arrived(qp.req, headers.psn);
     SendWqe& wqe = qp.sq.at(at);
-    if (++wqe.read_early == wqe.psn_count) {
-      ++qp.req.answers_whole;
-      core.make_ready(qp);
-    }
+    if (++wqe.read_early == wqe.psn_count) ++qp.req.answers_whole;
+    core.make_ready(qp);  // another READ may have its turn
   }
   repair(core, qp, psn_add(headers.psn, 1));
 }

@@ -196,8 +196,11 @@ void stop_repeating(ResponderState& resp, Resource& slot) noexcept {
 // (C-104).
 Resource* new_resource(QueuePair& qp) noexcept {
   ResponderState& resp = qp.resp;
-  if (resp.pending - resp.repeats >= qp.attr.max_dest_rd_atomic) return nullptr;
+  // The attribute may have been raised since the ring was made.
+  if (resp.resources.empty() || resp.pending - resp.repeats >= qp.attr.max_dest_rd_atomic)
+    return nullptr;
   Resource& slot = resp.resource(resp.resource_tail);
+  if (slot.pending && !slot.repeating) return nullptr;
   // So many requests later the peer has the answer: what is left of a repetition is not needed.
   stop_repeating(resp, slot);
   return &slot;
