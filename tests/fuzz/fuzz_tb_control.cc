@@ -9,6 +9,7 @@
 #include "fuzz_target.h"
 #include "wire/crc32c.h"
 #include "wire/tb/control_packet.h"
+#include "wire/tb/flow_agreement.h"
 #include "wire/tb/path_agreement.h"
 #include "wire/tb/property_transfer.h"
 #include "wire/tb/thunderbolt_ip.h"
@@ -42,6 +43,12 @@ void look_into(const XDomainPacket& packet) {
     TBT_ASSERT(decode_path_message(encode_path_message(path, address_of(packet)), path_again) ==
                XDomainError::kNone);
     TBT_ASSERT(path == path_again);
+  }
+  FlowMessage flow, flow_again;
+  if (decode_flow_message(packet, flow) == XDomainError::kNone) {
+    TBT_ASSERT(decode_flow_message(encode_flow_message(flow, address_of(packet)), flow_again) ==
+               XDomainError::kNone);
+    TBT_ASSERT(flow == flow_again);
   }
 }
 

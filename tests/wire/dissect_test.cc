@@ -7,6 +7,7 @@
 
 #include "base/rng.h"
 #include "samples.h"
+#include "wire/tb/credit_frame.h"
 
 namespace tbt::wire {
 namespace {
@@ -52,6 +53,20 @@ TEST(Dissect, ControlMessagesAreNamed) {
   const std::string text = describe(RawFrame{frame, kSofControl, kEofControl}, {});
   EXPECT_EQ(text.rfind("hello version 1 host host0 cable 1", 0), 0u) << text;
   EXPECT_NE(text.find(" lid 64 65"), std::string::npos) << text;
+}
+
+TEST(Dissect, CreditFramesAreNamed) {
+  const auto text = [](const tb::CreditFrame& frame, size_t cut = 0) {
+    std::vector<std::byte> bytes(tb::kCreditFrameBytes);
+    encode_credit_frame(frame, bytes.data());
+    bytes.resize(bytes.size() - cut);
+    return describe(RawFrame{bytes, tb::kPdfCredit, tb::kPdfCredit}, {});
+  };
+  EXPECT_EQ(text({tb::CreditKind::kCredit, true, 0xbeef, 7, 300}),
+            "credit session 0xbeef sent 7 limit 300 answer wanted");
+  EXPECT_EQ(text({tb::CreditKind::kTest, false, 0xbeef, 7, 36}),
+            "flow test session 0xbeef frame 7 of 36");
+  EXPECT_EQ(text({tb::CreditKind::kCredit, true, 0xbeef, 7, 300}, 1), "bad credit frame (19 B)");
 }
 
 TEST(Dissect, DamageIsSaid) {

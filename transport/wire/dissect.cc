@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "wire/control.h"
+#include "wire/tb/credit_frame.h"
 
 namespace tbt::wire {
 namespace {
@@ -104,6 +105,20 @@ std::string describe_control(std::span<const std::byte> bytes) {
   return text;
 }
 
+std::string describe_credit(std::span<const std::byte> bytes) {
+  tb::CreditFrame frame;
+  std::string text;
+  if (!tb::decode_credit_frame(bytes, frame)) {
+    add(text, "bad credit frame (%zu B)", bytes.size());
+  } else if (frame.kind == tb::CreditKind::kTest) {
+    add(text, "flow test session 0x%x frame %u of %u", frame.session, frame.sent, frame.limit);
+  } else {
+    add(text, "credit session 0x%x sent %u limit %u%s", frame.session, frame.sent, frame.limit,
+        frame.answer ? " answer wanted" : "");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::string describe(const ParsedPacket& packet) {
@@ -121,6 +136,7 @@ std::string describe(const ParsedPacket& packet) {
 }
 
 std::string describe(const RawFrame& head, const RawFrame& payload) {
+  if (head.sof == tb::kPdfCredit) return describe_credit(head.bytes);
   FrameView view;
   const FrameError frame_error = check_frame(head, payload, 0, true, view);
   if (frame_error != FrameError::kNone) {

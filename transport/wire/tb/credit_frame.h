@@ -12,6 +12,7 @@ namespace tbt::wire::tb {
 inline constexpr uint8_t kPdfCredit = 5;  // SOF and EOF
 inline constexpr uint32_t kCreditFrameBytes = 20;
 inline constexpr uint8_t kCreditVersion = 1;
+inline constexpr uint32_t kCreditRingEntriesMin = 8;  // a head, its payload and a reserve
 
 enum class CreditKind : uint8_t {
   kCredit = 1,

@@ -20,7 +20,10 @@ inline constexpr uint32_t kPathRailsMax = 16;  // rail numbers are below
 inline constexpr uint32_t kPathRingEntriesMin = 2, kPathRingEntriesMax = 0xffff;
 
 enum PathFeature : uint32_t {
-  kPathFeatureE2e = 1u << 0,  // this end's rings use the hardware's end-to-end credits
+  kPathFeatureE2e = 1u << 0,  // this end's rings can run with the hardware's end-to-end credits
+  // This end tries the hardware's credits first where both have them, and has credits in software
+  // (flow_agreement.h).
+  kPathFeatureCredits = 1u << 1,
 };
 
 // Which of a host's ends of this cable is meant, of all that there ever were.
