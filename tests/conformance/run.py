@@ -19,6 +19,7 @@ sys.dont_write_bytecode = True
 
 import groups_dump  # noqa: F401, E402  (registers its groups)
 import groups_failure  # noqa: F401, E402
+import groups_flow  # noqa: F401, E402
 import groups_limits  # noqa: F401, E402
 import groups_programs  # noqa: F401, E402
 from harness import CaseFailed, Site  # noqa: E402

@@ -153,7 +153,7 @@ TEST(ConnectionManagerPeer, OtherTermsOfThePeerAreToldByANewPath) {
   ManagerWorld world;
   boot_both(world);
   world.configs[1].service.max_frame = 1024;
-  world.configs[1].e2e = false;
+  world.configs[1].flow_features = 0;
   world.restart(1);
   world.run(Duration::from_s(1));
   EXPECT_TRUE(world.up());

@@ -50,7 +50,8 @@ TEST(ConnectionManager, SaysWhatItHasFoundInOrder) {
   for (const ManagerEvent& event : world.events[0]) order.push_back(event.index());
   const std::vector<size_t> wanted = {
       ManagerEvent(RouterReady{}).index(), ManagerEvent(PortChanged{}).index(),
-      ManagerEvent(PeerFound{}).index(), ManagerEvent(PathUp{}).index()};
+      ManagerEvent(PeerFound{}).index(),   ManagerEvent(FlowTestWanted{}).index(),
+      ManagerEvent(FlowTestDue{}).index(), ManagerEvent(PathUp{}).index()};
   EXPECT_EQ(order, wanted);
 
   const PortStatus changed = world.events_of<PortChanged>(0)[0].status;
@@ -80,7 +81,7 @@ TEST(ConnectionManager, SaysWhatItHasFoundInOrder) {
   EXPECT_EQ(path.peer_max_frame, 2048u);
   EXPECT_EQ(path.peer_ring_entries, 512);
   EXPECT_EQ(path.peer_settings, uint32_t{wire::tb::kTbtSettingE2e});
-  EXPECT_EQ(path.features, uint32_t{wire::tb::kPathFeatureE2e});
+  EXPECT_EQ(path.features, wire::tb::kPathFeatureE2e | wire::tb::kPathFeatureCredits);
 }
 
 TEST(ConnectionManager, KnowsItsRouter) {

@@ -202,6 +202,10 @@ class ManagerWorld {
   uint32_t ring_lost_ppm = 0;   // of packets between a manager and its router
   Duration latency = Duration::from_us(5);
   uint64_t steps = 0;
+  bool rails_are_held = true;  // when they are to be; otherwise a test says so by itself
+  std::array<bool, 2> tests_end{true, true};
+  std::array<wire::tb::FlowOutcome, 2> flow_outcomes{wire::tb::FlowOutcome::kHeld,
+                                                     wire::tb::FlowOutcome::kHeld};
   bool ip_rings_run = true;  // those of host 0 for ThunderboltIP
   std::function<std::optional<wire::tb::ControlPacket>(uint32_t, const wire::tb::ControlPacket&)>
       intercept;
@@ -242,6 +246,14 @@ class ManagerWorld {
         if (const auto* up = std::get_if<PathUp>(&event)) kept[h][up->path.port] = up->path;
         if (const auto* down = std::get_if<PathDown>(&event)) kept[h].erase(down->port);
         if (const auto* wanted = std::get_if<IpRingsWanted>(&event)) start_rings(h, *wanted);
+        if (const auto* wanted = std::get_if<FlowTestWanted>(&event); wanted && rails_are_held) {
+          (*this)[h].rail_held(now, wanted->port, wanted->session);
+          again_ = true;
+        }
+        if (const auto* due = std::get_if<FlowTestDue>(&event); due && tests_end[h]) {
+          (*this)[h].flow_tested(now, due->port, due->session, flow_outcomes[h]);
+          again_ = true;
+        }
         check_order(h, event);
         events[h].push_back(event);
       }

@@ -28,7 +28,13 @@ MapPort up_port(uint32_t cable, const char* peer) {
                       .runs_tbt = true,
                       .thunderbolt_net = false,
                       .services = {"tbtrdma"}};
-  port.path = MapPath{.tx_ring = 1, .rx_ring = 2, .out_hop_id = 8, .in_hop_id = 9, .peer_rail = 0};
+  port.path = MapPath{.tx_ring = 1,
+                      .rx_ring = 2,
+                      .out_hop_id = 8,
+                      .in_hop_id = 9,
+                      .peer_rail = 0,
+                      .flow_control = "",
+                      .flow_reason = ""};
   return port;
 }
 
@@ -79,7 +85,16 @@ TEST(FabricMap, SaysWhatIsAtTheFarEnd) {
 }
 
 TEST(FabricMap, SaysTheWayOfFramesAndTheirSpeed) {
-  EXPECT_EQ(path_words(up_port(0, "x")), "ring 1 by HopID 8, back by HopID 9 to ring 2");
+  const std::string words = "ring 1 by HopID 8, back by HopID 9 to ring 2";
+  MapPort port = up_port(0, "x");
+  EXPECT_EQ(path_words(port), words);
+  for (const auto& [kind, said] :
+       {std::pair("e2e", "end-to-end credits"), std::pair("credits", "credits in software"),
+        std::pair("none", "no flow control")}) {
+    port.path->flow_control = kind;
+    port.path->flow_reason = "why";
+    EXPECT_EQ(path_words(port), words + "; " + said + ": why");
+  }
   EXPECT_EQ(speed_words(up_port(0, "x")), "40 Gb/s x 2");
   EXPECT_EQ(path_words(port_that("up")), "-");
   EXPECT_EQ(speed_words(port_that("unplugged")), "-");

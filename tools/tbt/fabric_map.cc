@@ -61,7 +61,9 @@ MapPort port_of(const json& item) {
                         .rx_ring = number_in(path, "rx_ring"),
                         .out_hop_id = number_in(path, "out_hop_id"),
                         .in_hop_id = number_in(path, "in_hop_id"),
-                        .peer_rail = number_in(path, "peer_rail")};
+                        .peer_rail = number_in(path, "peer_rail"),
+                        .flow_control = text_in(path, "flow_control"),
+                        .flow_reason = text_in(path, "flow_reason")};
   }
   if (const json ip = object_in(item, "thunderbolt_ip"); !ip.empty()) {
     port.ip = MapIp{.state = text_in(ip, "state"),
@@ -95,11 +97,11 @@ json json_of_port(const MapPort& port) {
                    {"services", port.peer->services}};
   }
   if (port.path) {
-    out["path"] = {{"tx_ring", port.path->tx_ring},
-                   {"rx_ring", port.path->rx_ring},
-                   {"out_hop_id", port.path->out_hop_id},
-                   {"in_hop_id", port.path->in_hop_id},
-                   {"peer_rail", port.path->peer_rail}};
+    out["path"] = {
+        {"tx_ring", port.path->tx_ring},        {"rx_ring", port.path->rx_ring},
+        {"out_hop_id", port.path->out_hop_id},  {"in_hop_id", port.path->in_hop_id},
+        {"peer_rail", port.path->peer_rail},    {"flow_control", port.path->flow_control},
+        {"flow_reason", port.path->flow_reason}};
   }
   if (port.ip) {
     out["thunderbolt_ip"] = {{"state", port.ip->state},
@@ -198,14 +200,27 @@ std::string speed_words(const MapPort& port) {
   return port.speed_gbps == 0 ? "-" : fmt::format("{} Gb/s x {}", port.speed_gbps, port.lanes);
 }
 
+namespace {
+
+std::string flow_words(const MapPath& path) {
+  if (path.flow_control.empty()) return "";  // a daemon of another version
+  const char* kind = path.flow_control == "e2e"       ? "end-to-end credits"
+                     : path.flow_control == "credits" ? "credits in software"
+                                                      : "no flow control";
+  return fmt::format("; {}: {}", kind, path.flow_reason);
+}
+
+}  // namespace
+
 std::string path_words(const MapPort& port) {
   if (carries_ip(port)) {
     return fmt::format("ring {0} by HopID {1}, back by HopID {2} to ring {0}, for thunderbolt-net",
                        port.ip->ring, port.ip->out_hop_id, port.ip->in_hop_id);
   }
   if (!port.path) return "-";
-  return fmt::format("ring {} by HopID {}, back by HopID {} to ring {}", port.path->tx_ring,
-                     port.path->out_hop_id, port.path->in_hop_id, port.path->rx_ring);
+  return fmt::format("ring {} by HopID {}, back by HopID {} to ring {}{}", port.path->tx_ring,
+                     port.path->out_hop_id, port.path->in_hop_id, port.path->rx_ring,
+                     flow_words(*port.path));
 }
 
 std::string far_words(const MapPort& port) {

@@ -22,6 +22,7 @@ struct MapPath {
   uint32_t tx_ring = 0, rx_ring = 0;
   uint32_t out_hop_id = 0, in_hop_id = 0;
   uint32_t peer_rail = 0;
+  std::string flow_control, flow_reason;
 };
 
 // ThunderboltIP with a peer that runs nothing else.

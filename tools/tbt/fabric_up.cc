@@ -40,6 +40,8 @@ struct UpOptions {
   std::string nhi = "intel";
   uint64_t seed = 1;
   uint32_t cables_per_pair = 1;
+  std::string flow_control = "auto";
+  std::string e2e = "works";
   std::vector<uint32_t> guests;  // hosts that are left to virtual machines
 
   [[nodiscard]] bool is_guest(uint32_t host) const {
@@ -188,6 +190,8 @@ Parts make_parts(const UpOptions& o, const fabric::FabricFile& file) {
   config.hosts = o.hosts;
   config.hop_count = o.hops;
   config.intel = o.nhi == "intel";
+  config.e2e = o.e2e != "absent";
+  config.e2e_sticks = o.e2e == "sticks";
   config.seed = o.seed;
   config.fixed_paths = false;  // the connection managers set them
   for (const uint32_t guest : o.guests) config.guests |= 1u << guest;
@@ -211,12 +215,13 @@ sys::SpawnOptions daemon_options(const UpOptions& o, const Parts& parts, uint32_
   const ControllerIds ids = controller_ids(o);
   sys::SpawnOptions s;
   s.program = self.substr(0, self.rfind('/') + 1) + "tbtd";
-  s.arguments = {"--fabric",    o.name,
-                 "--directory", fabric_dir(o.name),
-                 "--host",      std::to_string(host),
-                 "--hosts",     std::to_string(o.hosts),
-                 "--vendor-id", std::to_string(ids.vendor),
-                 "--device-id", std::to_string(ids.device)};
+  s.arguments = {"--fabric",       o.name,
+                 "--directory",    fabric_dir(o.name),
+                 "--host",         std::to_string(host),
+                 "--hosts",        std::to_string(o.hosts),
+                 "--vendor-id",    std::to_string(ids.vendor),
+                 "--device-id",    std::to_string(ids.device),
+                 "--flow-control", o.flow_control};
   if (o.is_guest(host)) s.arguments.emplace_back("--guest");
   s.fds = parts.fds();
   s.log_path = host_file(o.name, host, "log");
@@ -306,6 +311,15 @@ void add_fabric_up(CLI::App& fabric) {
       ->capture_default_str();
   up->add_option("--nhi", o->nhi, "flavour of the controllers: intel or amd")
       ->check(CLI::IsMember({"intel", "amd"}))
+      ->capture_default_str();
+  up->add_option("--e2e", o->e2e,
+                 "the controllers' end-to-end credits: works, absent (frames without a buffer are "
+                 "lost) or sticks (who has waited waits for ever)")
+      ->check(CLI::IsMember({"works", "absent", "sticks"}))
+      ->capture_default_str();
+  up->add_option("--flow-control", o->flow_control,
+                 "what the daemons offer their peers: auto, e2e, credits or none (tbtd --help)")
+      ->check(CLI::IsMember({"auto", "e2e", "credits", "none"}))
       ->capture_default_str();
   up->add_option("--guest", o->guests,
                  "leave this host to a virtual machine: see 'tbt fabric serve'; may be repeated")

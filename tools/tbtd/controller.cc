@@ -24,6 +24,10 @@ fabric::ManagerConfig with_ip(fabric::ManagerConfig config, const IpService& ip)
   return config;
 }
 
+const char* flow_outcome_words(wire::tb::FlowOutcome outcome) {
+  return outcome == wire::tb::FlowOutcome::kNothing ? "nothing came at all" : "most did not come";
+}
+
 }  // namespace
 
 Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
@@ -33,7 +37,25 @@ Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
       ring_(memory, device),
       ip_(memory, device, host),
       manager_(with_ip(std::move(config), ip_)),
+      flow_(memory, device, flow_hooks()),
       hooks_(std::move(hooks)) {}
+
+FlowControl::Hooks Controller::flow_hooks() {
+  return {
+      .held = [this](uint32_t port,
+                     uint32_t session) { manager_.rail_held(sys::monotonic_now(), port, session); },
+      .tested =
+          [this](uint32_t port, uint32_t session, wire::tb::FlowOutcome outcome) {
+            if (outcome != wire::tb::FlowOutcome::kHeld) {
+              hooks_.log(true, fmt::format("port {}: the hardware's end-to-end credits do not "
+                                           "work: of the frames that were to wait, {}",
+                                           port, flow_outcome_words(outcome)));
+            }
+            manager_.flow_tested(sys::monotonic_now(), port, session, outcome);
+          },
+      .carries = [this](uint32_t port) { hooks_.link(port, true, speed_of(port)); },
+      .warn = [this](const std::string& text) { hooks_.log(true, text); }};
+}
 
 Status Controller::start(Instant now, bool follows) {
   if (!follows) fabric::forget_paths(memory_);
@@ -64,11 +86,13 @@ bool Controller::turn(Instant now) {
     manager_.look(now);
     send(now);
   }
-  fabric::ManagerEvent event;
-  while (manager_.poll_event(event)) {
-    any = true;
-    std::visit([this](const auto& e) { on(e); }, event);
-  }
+  do {
+    fabric::ManagerEvent event;
+    while (manager_.poll_event(event)) {
+      any = true;
+      std::visit([this](const auto& e) { on(e); }, event);
+    }
+  } while (flow_.turn(now));
   send(now);  // what was answered to an event
   return ip_.turn(now) || any;
 }
@@ -124,7 +148,7 @@ void Controller::on(const fabric::PortChanged& changed) {
   if (port.speed_gbps != 0) text += fmt::format(", {} Gb/s x {}", port.speed_gbps, port.lanes);
   if (!port.trouble.empty()) text += ": " + port.trouble;
   hooks_.log(!port.trouble.empty(), text);
-  if (port.path) hooks_.link(port.port, true, speed_of(port.port));
+  if (flow_.carries(port.port)) hooks_.link(port.port, true, speed_of(port.port));
 }
 
 void Controller::on(const fabric::PeerFound& found) {
@@ -138,17 +162,32 @@ void Controller::on(const fabric::PeerLost& lost) {
   hooks_.log(false, fmt::format("port {} leads to nobody any more", lost.port));
 }
 
+void Controller::on(const fabric::FlowTestWanted& wanted) {
+  flow_.hold(wanted.port, wanted.session);
+}
+
+void Controller::on(const fabric::FlowTestDue& due) {
+  flow_.test(sys::monotonic_now(), due.port, due.session);
+}
+
+void Controller::on(const fabric::FlowTestOver& over) { flow_.rest(over.port); }
+
+// Kept first: whoever goes on for us puts the rail right if we are killed in between.
 void Controller::on(const fabric::PathUp& up) {
   const fabric::PathStatus& path = up.path;
-  hooks_.log(false, fmt::format("port {} carries frames: ring {} by HopID {}, back by HopID {}",
-                                path.port, path.tx_ring, path.out_hop_id, path.in_hop_id));
+  hooks_.log(false, fmt::format("port {} carries frames: ring {} by HopID {}, back by HopID {}; "
+                                "flow control: {} ({})",
+                                path.port, path.tx_ring, path.out_hop_id, path.in_hop_id,
+                                wire::tb::path_flow_name(path.flow),
+                                fabric::flow_reason_text(path.flow_reason)));
   fabric::keep_path(memory_, incarnation_, path);
-  hooks_.link(path.port, true, speed_of(path.port));
+  flow_.carry(path);
 }
 
 void Controller::on(const fabric::PathDown& down) {
   hooks_.log(false, fmt::format("port {} carries no frames: {}", down.port, down.why));
   fabric::forget_path(memory_, down.port);
+  flow_.rest(down.port);
   hooks_.link(down.port, false, 0);
 }
 

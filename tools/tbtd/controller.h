@@ -1,6 +1,6 @@
 // Controller: the daemon's side of the host's controller. It moves packets between ring 0 and the
-// ConnectionManager, says when a cable begins and ends to carry frames, and lets the IpService
-// speak to peers that run thunderbolt-net only.
+// ConnectionManager, says when a cable begins and ends to carry frames, has its flow control tried
+// before (FlowControl), and lets the IpService speak to peers that run thunderbolt-net only.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "fabric/connection_manager.h"
 #include "rail/nhi/control_ring.h"
+#include "tbtd/flow_control.h"
 #include "tbtd/ip_service.h"
 
 namespace tbt::daemon {
@@ -36,7 +37,7 @@ class Controller {
   // The host's interrupt fires for the next packet; false: one is there.
   bool arm();
   [[nodiscard]] Instant poll_timeout() const {
-    return std::min({manager_.poll_timeout(), ip_.poll_timeout(), look_});
+    return std::min({manager_.poll_timeout(), flow_.poll_timeout(), ip_.poll_timeout(), look_});
   }
 
   [[nodiscard]] fabric::RouterStatus status() const { return manager_.status(); }
@@ -50,12 +51,16 @@ class Controller {
   void on(const fabric::PortChanged& changed);
   void on(const fabric::PeerFound& found);
   void on(const fabric::PeerLost& lost);
+  void on(const fabric::FlowTestWanted& wanted);
+  void on(const fabric::FlowTestDue& due);
+  void on(const fabric::FlowTestOver& over);
   void on(const fabric::PathUp& up);
   void on(const fabric::PathDown& down);
   void on(const fabric::IpRingsWanted& wanted);
   void on(const fabric::IpUp& up);
   void on(const fabric::IpDown& down);
   void on(const fabric::ManagerWarning& warning);
+  [[nodiscard]] FlowControl::Hooks flow_hooks();
   [[nodiscard]] uint32_t speed_of(uint32_t port) const;
 
   rail::HostMemory& memory_;
@@ -63,10 +68,11 @@ class Controller {
   rail::nhi::ControlRing ring_;
   IpService ip_;
   fabric::ConnectionManager manager_;
+  FlowControl flow_;
   Hooks hooks_;
   std::string refusal_;
   Instant look_ = Instant::never();  // at the links, next
-  bool held_ = false;  // a packet that ring 0 had no room for
+  bool held_ = false;                // a packet that ring 0 had no room for
   wire::tb::ControlFrame frame_;
 };
 

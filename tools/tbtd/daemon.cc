@@ -157,7 +157,7 @@ Status Daemon::start_controller(const DaemonOptions& options) {
   config.incarnation = incarnation_;
   config.ring_pairs = host_->memory->cables() + 1;
   config.ring_entries = static_cast<uint16_t>(host_->memory->config().ring_entries);
-  config.service.settings = wire::tb::kTbtSettingE2e;
+  config.flow_features = options.flow_features;
   config.kept = kept_paths_;
   config.generation = restarts_ << 16;  // more than one daemon loses its paths
   Controller::Hooks hooks;

@@ -20,6 +20,7 @@
 #include "tbtd/hardware.h"
 #include "tbtd/keeper.h"
 #include "tbtd/rail_pump.h"
+#include "wire/tb/path_agreement.h"
 
 namespace tbt::daemon {
 
@@ -36,6 +37,8 @@ struct DaemonOptions {
   std::string controller{};
   uint32_t ports = 0;
   bool direct = true;  // processes may map memory of their own for it
+  // wire::tb::PathFeature: the flow control that is offered to peers.
+  uint32_t flow_features = wire::tb::kPathFeatureE2e | wire::tb::kPathFeatureCredits;
 };
 
 class Daemon {

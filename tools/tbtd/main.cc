@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <cstring>
+#include <map>
 
 #include "fabric/open_host.h"
 #include "sys/unix_socket.h"
@@ -108,6 +109,14 @@ std::string machine_name() {
   return name.data();
 }
 
+std::map<std::string, uint32_t> flow_choices() {
+  using namespace tbt::wire::tb;
+  return {{"auto", kPathFeatureE2e | kPathFeatureCredits},
+          {"e2e", kPathFeatureE2e},
+          {"credits", kPathFeatureCredits},
+          {"none", 0}};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -140,6 +149,13 @@ int main(int argc, char** argv) {
       ->needs(controller);
   app.add_option("--name", options.host_name, "name of this host; else the machine's")
       ->needs(controller);
+  app.add_option(
+         "--flow-control", options.flow_features,
+         "offered to peers: auto (the hardware's end-to-end credits where a self-test finds "
+         "them to work, else credits in software), e2e (the hardware's, untested), credits "
+         "(in software), none")
+      ->transform(CLI::CheckedTransformer(flow_choices()).description("auto, e2e, credits or none"))
+      ->default_str("auto");
   auto* hosts = app.add_option("--hosts", options.hosts, "hosts of the emulated fabric")
                     ->check(CLI::Range(2, 8))
                     ->excludes(controller);

@@ -74,6 +74,10 @@ json rail_counters(const rail::RailStats& s) {
           {"rx_no_slot", s.rx_no_slot},
           {"rx_inbox_full", s.rx_inbox_full},
           {"rx_orphan_payload", s.rx_orphan_payload},
+          {"credit_frames", s.credit_frames},
+          {"credit_requests", s.credit_requests},
+          {"credit_refused", s.credit_refused},
+          {"tx_held_up", s.tx_held_up},
           {"interrupts", s.interrupts},
           {"stranded", s.stranded}};
 }
@@ -172,7 +176,9 @@ json router_port(const fabric::RouterStatus& router, const fabric::PortStatus& p
                     {"rx_ring", port.path->rx_ring},
                     {"in_hop_id", port.path->in_hop_id},
                     {"out_hop_id", port.path->out_hop_id},
-                    {"peer_rail", port.path->peer_rail}};
+                    {"peer_rail", port.path->peer_rail},
+                    {"flow_control", wire::tb::path_flow_name(port.path->flow)},
+                    {"flow_reason", fabric::flow_reason_text(port.path->flow_reason)}};
   }
   if (port.ip) item["thunderbolt_ip"] = thunderbolt_ip_of(router, port, host);
   return item;

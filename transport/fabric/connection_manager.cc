@@ -101,6 +101,17 @@ void ConnectionManager::shutdown(Instant now) {
   work(now);
 }
 
+void ConnectionManager::rail_held(Instant now, uint32_t port, uint32_t session) {
+  if (port < ports_.size()) ports_[port]->rail_held(now, session);
+  work(now);
+}
+
+void ConnectionManager::flow_tested(Instant now, uint32_t port, uint32_t session,
+                                    wire::tb::FlowOutcome outcome) {
+  if (port < ports_.size()) ports_[port]->flow_tested(now, session, outcome);
+  work(now);
+}
+
 void ConnectionManager::ip_rings(Instant now, uint32_t port, std::optional<IpMac> mac) {
   if (port < ports_.size()) ports_[port]->ip_rings(now, mac);
   work(now);
@@ -185,6 +196,7 @@ void ConnectionManager::handle_message(Instant now, const wire::tb::XDomainPacke
       std::ranges::find_if(ports_, [&](const auto& port) { return port->route() == packet.route; });
   const bool ours = packet.protocol == wire::tb::kDiscoveryProtocol ||
                     packet.protocol == wire::tb::kPathProtocol ||
+                    packet.protocol == wire::tb::kFlowProtocol ||
                     packet.protocol == wire::tb::kThunderboltIpProtocol;
   if (at != ports_.end() && ours) (*at)->handle_packet(now, packet);
 }

@@ -3,7 +3,8 @@
 // hosts at the other ends of the cables (XDomain), agrees with those that run this project on
 // HopIDs, and programs the paths by which frames then go from ring to ring.
 //
-// Inputs:  start, shutdown, ip_rings, handle_packet, handle_timeout, look. They never call out.
+// Inputs:  start, shutdown, rail_held, flow_tested, ip_rings, handle_packet, handle_timeout, look.
+//          They never call out.
 // Outputs: poll_transmit (packets for ring 0), poll_event, poll_timeout; ask until empty after each
 //          input.
 //
@@ -15,7 +16,8 @@
 //
 //            RouterSetup -- once -.
 //   ring 0 -- ControlChannel ---- ConnectionManager ---- Port 0..P-1: LinkSetup, XDomainPeer,
-//                                                         PathNegotiator, PathEntryTask
+//                                                         PathNegotiator, FlowNegotiator,
+//                                                         PathEntryTask
 #pragma once
 
 #include <cstdint>
@@ -31,6 +33,7 @@
 #include "fabric/control_channel.h"
 #include "fabric/router_status.h"
 #include "wire/tb/control_packet.h"
+#include "wire/tb/flow_agreement.h"
 #include "wire/tb/service.h"
 
 namespace tbt::fabric {
@@ -47,7 +50,8 @@ struct ManagerConfig {
   // Ring pairs for ThunderboltIP: port k, below the count, has the first one + k, and offers the
   // service. Beyond those of the rails.
   uint32_t first_ip_ring = 0, ip_rings = 0;
-  bool e2e = true;  // the rings run with end-to-end credits
+  // wire::tb::PathFeature: how our ends may be kept from sending too much.
+  uint32_t flow_features = wire::tb::kPathFeatureE2e | wire::tb::kPathFeatureCredits;
   // Of a manager that goes on for another one of the same incarnation, whose paths carry frames:
   // those paths. They count as up from the start; each is told of as up or down once it is looked
   // at.
@@ -73,6 +77,22 @@ struct PeerFound {
 struct PeerLost {
   uint32_t port = 0;
 };
+// The path is open, and the hardware's end-to-end credits are to be tried on it: its rail is to be
+// held by the daemon, which is answered with rail_held().
+struct FlowTestWanted {
+  uint32_t port = 0;
+  uint32_t session = 0;
+};
+// Both ends hold their rails: the test is to be run, and answered with flow_tested().
+struct FlowTestDue {
+  uint32_t port = 0;
+  uint32_t session = 0;
+};
+// No answer is wanted any more.
+struct FlowTestOver {
+  uint32_t port = 0;
+};
+// Frames may pass, once the rail runs with the path's flow control.
 struct PathUp {
   PathStatus path;
 };
@@ -97,7 +117,8 @@ struct ManagerWarning {
   std::string text;
 };
 using ManagerEvent = std::variant<RouterReady, RouterRefused, PortChanged, PeerFound, PeerLost,
-                                  PathUp, PathDown, IpRingsWanted, IpUp, IpDown, ManagerWarning>;
+                                  FlowTestWanted, FlowTestDue, FlowTestOver, PathUp, PathDown,
+                                  IpRingsWanted, IpUp, IpDown, ManagerWarning>;
 
 class ConnectionManager {
  public:
@@ -109,6 +130,9 @@ class ConnectionManager {
   void start(Instant now);
   // Tells the peers and clears the paths; in bounded time is_closed() is true.
   void shutdown(Instant now);
+  // Answers to FlowTestWanted and FlowTestDue; late ones, of another session, change nothing.
+  void rail_held(Instant now, uint32_t port, uint32_t session);
+  void flow_tested(Instant now, uint32_t port, uint32_t session, wire::tb::FlowOutcome outcome);
   // The rings for ThunderboltIP of `port` run, under this address; or they cannot.
   void ip_rings(Instant now, uint32_t port, std::optional<IpMac> mac);
 

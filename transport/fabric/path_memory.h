@@ -12,7 +12,7 @@
 namespace tbt::fabric {
 
 // Of the memory's layout. What another version has written is not read.
-inline constexpr uint32_t kPathMemoryVersion = 1;
+inline constexpr uint32_t kPathMemoryVersion = 2;
 
 // `incarnation` is the daemon's own, and that of the daemons that follow it.
 void keep_path(rail::HostMemory& memory, uint64_t incarnation, const PathStatus& path) noexcept;

@@ -27,6 +27,7 @@ Port::Port(const ManagerConfig& config, const RouterStatus& router, const PortSh
       status_(std::move(status)),
       xdomain_(router.uuid, route()),
       negotiator_(router.uuid, route()),
+      flow_(router.uuid, route()),
       generation_(config.generation),
       ip_follows_(config.generation != 0) {}
 
@@ -38,7 +39,8 @@ std::vector<uint32_t> Port::property_block() const {
   wire::tb::PropertyDirectory root = host_directory(host);
   if (status_.usable) {
     wire::tb::TbtService service = config_.service;
-    service.settings = config_.e2e ? uint32_t{wire::tb::kTbtSettingE2e} : 0;
+    const bool e2e = (my_features() & wire::tb::kPathFeatureE2e) != 0;
+    service.settings = e2e ? uint32_t{wire::tb::kTbtSettingE2e} : 0;
     add_tbt_service(service, root);
   }
   if (status_.ip_ring != 0) {
@@ -108,6 +110,9 @@ void Port::handle_packet(Instant now, const wire::tb::XDomainPacket& packet) {
   if (packet.protocol == wire::tb::kPathProtocol) {
     xdomain_.handle_sign_of_life(now);
     if (link_up_ || closing_) negotiator_.handle_packet(now, packet);
+  } else if (packet.protocol == wire::tb::kFlowProtocol) {
+    xdomain_.handle_sign_of_life(now);
+    flow_.handle_packet(packet);
   } else if (packet.protocol == wire::tb::kThunderboltIpProtocol) {
     xdomain_.handle_sign_of_life(now);
     if (ip_) ip_->handle_packet(now, packet);
@@ -126,7 +131,8 @@ void Port::handle_timeout(Instant now) {
 }
 
 bool Port::poll_transmit(Instant now, wire::tb::XDomainPacket& out) {
-  if (xdomain_.poll_transmit(now, out) || negotiator_.poll_transmit(now, out)) {
+  if (xdomain_.poll_transmit(now, out) || negotiator_.poll_transmit(now, out) ||
+      flow_.poll_transmit(now, out)) {
     follow_agreement();
     return true;
   }
@@ -143,7 +149,8 @@ bool Port::poll_event(ManagerEvent& out) {
 }
 
 Instant Port::poll_timeout() const {
-  Instant next = std::min({xdomain_.poll_timeout(), negotiator_.poll_timeout(), look_});
+  Instant next =
+      std::min({xdomain_.poll_timeout(), negotiator_.poll_timeout(), flow_.poll_timeout(), look_});
   if (ip_) next = std::min(next, ip_->poll_timeout());
   if (!jobs_.empty()) next = std::min(next, jobs_.front().task->poll_timeout());
   return next;
@@ -153,6 +160,7 @@ void Port::update(Instant now) {
   take_discovery(now);
   if (const auto change = xdomain_.take_link_change()) bond(now, false);
   follow_agreement();
+  follow_flow();
   follow_ip(now);
   plan();
 }
@@ -252,24 +260,25 @@ void Port::follow_service(Instant now) {
       status_.path->peer_settings == peer.tbt.settings) {
     return;
   }
-  // The same path under other terms.
+  // The same path under other terms; follow_flow() says so.
   path_down("the peer's service has changed");
-  path_up();
 }
 
 void Port::follow_agreement() {
   if (status_.path && !negotiator_.agreed()) path_down(negotiator_.failure());
   const bool refused = negotiator_.state() == AgreementState::kRefused;
-  if (!refused && !negotiator_.unanswered()) {
+  const bool unanswered = negotiator_.unanswered();
+  if (!refused && !unanswered && !flow_.unanswered()) {
     reported_ = false;
   } else if (!std::exchange(reported_, true)) {
-    trouble(refused ? negotiator_.failure() : "the peer does not answer the path agreement");
+    trouble(refused      ? negotiator_.failure()
+            : unanswered ? "the peer does not answer the path agreement"
+                         : "the peer does not come to an end of the flow agreement");
   }
 }
 
 void Port::path_up() {
   const wire::tb::PathOffer& theirs = *negotiator_.agreed();
-  const uint32_t features = config_.e2e ? uint32_t{wire::tb::kPathFeatureE2e} : 0;
   status_.trouble.clear();
   status_.path = PathStatus{.port = status_.port,
                             .tx_ring = ring(),
@@ -282,10 +291,10 @@ void Port::path_up() {
                             .peer_ring_entries = theirs.ring_entries,
                             .peer_max_frame = status_.peer->tbt.max_frame,
                             .peer_settings = status_.peer->tbt.settings,
-                            .features = theirs.features & features,
                             .generation = negotiator_.epoch().generation,
                             .peer_generation = theirs.epoch.generation,
                             .peer_features = theirs.features};
+  choose_flow(*status_.path);
   events_.emplace_back(PathUp{*status_.path});
 }
 

@@ -7,6 +7,7 @@
 //
 //   receive entry is open   while the negotiator has made an offer, or is to make one
 //   transmit entry is open  while the negotiator has agreed
+//   the path is up          while both are, and the flow control is settled (port_flow.cc)
 //
 // With a peer that runs thunderbolt-net only, the port logs in to that instead, and keeps the two
 // entries of that path (port_ip.cc).
@@ -27,6 +28,7 @@
 #include "base/time.h"
 #include "fabric/config_task.h"
 #include "fabric/connection_manager.h"
+#include "fabric/flow_negotiator.h"
 #include "fabric/link_task.h"
 #include "fabric/path_entry_task.h"
 #include "fabric/path_negotiator.h"
@@ -54,6 +56,8 @@ class Port {
   void handle_packet(Instant now, const wire::tb::XDomainPacket& packet);
   void handle_result(Instant now, const ConfigResult& result);
   void handle_timeout(Instant now);
+  void rail_held(Instant now, uint32_t session);
+  void flow_tested(Instant now, uint32_t session, wire::tb::FlowOutcome outcome);
   // An answer to IpRingsWanted: the rings run, and this is the address of our end; or not.
   void ip_rings(Instant now, std::optional<IpMac> mac);
 
@@ -116,6 +120,16 @@ class Port {
   void path_down(const std::string& why);
   void trouble(std::string what);
 
+  // port_flow.cc: flow control
+  void follow_flow();
+  void stop_flow();
+  void choose_flow(PathStatus& path) const;
+  void resume_flow(const wire::tb::PathEpoch& mine, const PathStatus& kept);
+  [[nodiscard]] uint32_t my_features() const;
+  // The rest while a path is agreed on.
+  [[nodiscard]] uint32_t agreed_features() const;
+  [[nodiscard]] uint32_t session() const;
+
   // port_ip.cc: ThunderboltIP
   [[nodiscard]] bool peer_is_ip_only() const;
   [[nodiscard]] bool wants_ip() const;
@@ -161,6 +175,7 @@ class Port {
   PortStatus status_;
   XDomainPeer xdomain_;
   PathNegotiator negotiator_;
+  FlowNegotiator flow_;
   uint32_t generation_ = 0;  // of our epoch
   bool link_up_ = false;
   bool relink_ = false;    // the link is to be looked at (again)
@@ -174,6 +189,8 @@ class Port {
   uint32_t widen_ = 0;    // more attempts to make it so
   Instant look_ = Instant::never();
   bool receive_open_ = false, transmit_open_ = false;
+  uint32_t flow_session_ = 0;   // that is being tried, or was
+  bool flow_due_told_ = false;  // the test was asked for
   std::optional<ThunderboltIpPeer> ip_;
   std::optional<IpMac> ip_mac_;       // our end's; the rings run
   bool ip_asked_ = false;             // for the rings

@@ -11,7 +11,9 @@ bool Port::can_resume(const PathStatus& kept) const {
   return status_.usable && kept.port == status_.port && kept.peer_incarnation != 0 &&
          kept.tx_ring == ring() && kept.rx_ring == ring() &&
          kept.in_hop_id == receive_entry().hop_id && kept.out_hop_id >= wire::tb::kPathHopIdMin &&
-         kept.out_hop_id <= status_.max_out_hop_id;
+         kept.out_hop_id <= status_.max_out_hop_id && kept.flow <= wire::tb::PathFlow::kCredits &&
+         kept.flow_reason <= FlowReason::kFailedThere &&
+         (kept.flow == wire::tb::PathFlow::kCredits) == (kept.session != 0);
 }
 
 void Port::resume(Instant now, const PathStatus& kept) {
@@ -33,6 +35,7 @@ void Port::resume(Instant now, const PathStatus& kept) {
                                    .ring_entries = kept.peer_ring_entries,
                                    .features = kept.peer_features};
   negotiator_.resume(now, kept.peer, mine, theirs, status_.max_out_hop_id);
+  resume_flow(mine.epoch, kept);
   xdomain_.link_up(now);
   add(Work::kLink, std::make_unique<LinkTask>(shape_));
   const PathTarget transmit{.egress_adapter = shape_.lane0, .next_hop_id = kept.out_hop_id};

@@ -24,7 +24,7 @@ wire::tb::PathOffer Port::my_offer() const {
   mine.rail = static_cast<uint8_t>(status_.port);
   mine.hop_id = receive_entry().hop_id;
   mine.ring_entries = config_.ring_entries;
-  mine.features = config_.e2e ? uint32_t{wire::tb::kPathFeatureE2e} : 0;
+  mine.features = my_features();
   return mine;
 }
 
@@ -158,8 +158,7 @@ void Port::opened_transmit(Instant now, const ConfigTask& task) {
     negotiator_.withdraw(now);
     return;
   }
-  transmit_open_ = true;
-  if (negotiator_.agreed()) path_up();
+  transmit_open_ = true;  // and follow_flow() goes on
 }
 
 void Port::closed_entry(const ConfigTask& task, const char* which) {

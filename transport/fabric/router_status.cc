@@ -42,6 +42,20 @@ const char* ip_link_state_name(IpLinkState state) noexcept {
   return "?";
 }
 
+const char* flow_reason_text(FlowReason reason) noexcept {
+  switch (reason) {
+    case FlowReason::kOffered:
+      return "as both ends offer";
+    case FlowReason::kTested:
+      return "tried and found to work";
+    case FlowReason::kFailedHere:
+      return "the hardware's credits failed here";
+    case FlowReason::kFailedThere:
+      return "the hardware's credits failed at the peer";
+  }
+  return "?";
+}
+
 const char* port_state_name(PortState state) noexcept {
   switch (state) {
     case PortState::kUnknown:

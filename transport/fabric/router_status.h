@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "wire/tb/flow_agreement.h"
 #include "wire/tb/service.h"
 #include "wire/tb/uuid.h"
 
@@ -48,6 +49,14 @@ struct PeerStatus {
   }
 };
 
+// Why a path has the flow control that it has.
+enum class FlowReason : uint8_t {
+  kOffered,      // the ends have no other in common
+  kTested,       // the hardware's credits were tried, and work
+  kFailedHere,   // and do not: what was to wait was lost, or never came, at this end
+  kFailedThere,  // at the peer's
+};
+
 // Frames may be sent by transmit ring `tx_ring`, and come to receive ring `rx_ring`.
 struct PathStatus {
   uint32_t port = 0;  // the rail
@@ -63,6 +72,9 @@ struct PathStatus {
   // The rest of the agreement, for a daemon that goes on with it.
   uint32_t generation = 0, peer_generation = 0;  // of the ends' epochs
   uint32_t peer_features = 0;
+  wire::tb::PathFlow flow = wire::tb::PathFlow::kNone;
+  FlowReason flow_reason = FlowReason::kOffered;
+  uint32_t session = 0;  // of its credit frames; 0 unless `flow` is kCredits
 };
 
 using IpMac = std::array<uint8_t, 6>;
@@ -119,5 +131,6 @@ struct RouterStatus {
 const char* router_state_name(RouterState state) noexcept;
 const char* port_state_name(PortState state) noexcept;
 const char* ip_link_state_name(IpLinkState state) noexcept;
+const char* flow_reason_text(FlowReason reason) noexcept;
 
 }  // namespace tbt::fabric

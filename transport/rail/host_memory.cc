@@ -17,7 +17,7 @@ namespace tbt::rail {
 namespace {
 
 constexpr uint64_t kMagic = 0x31'6d'65'6d'74'62'74'21;  // "!tbtmem1"
-constexpr uint32_t kVersion = 4;
+constexpr uint32_t kVersion = 5;
 constexpr size_t kPage = 4096;
 constexpr size_t kLargePage = sys::kLargePageBytes;
 

@@ -101,6 +101,7 @@ struct alignas(64) SharedState {
   std::atomic<uint64_t> pollers;  // bit per slot: polls, so needs no interrupt
   std::atomic<uint32_t> capturing;
   std::atomic<uint32_t> up;      // RailPhase
+  std::atomic<uint32_t> flow;    // nhi::RingFlow of the rings
   std::atomic<uint64_t> iova;    // of the descriptors; the rest follows
   Counter interrupts, stranded;  // any process
   Counter capture_put, capture_taken, capture_lost;

@@ -26,6 +26,7 @@ void NhiRail::program_tx_ring(uint64_t iova, RingFlow flow) noexcept {
 }
 
 void NhiRail::program_rx_ring(uint64_t iova, RingFlow flow) noexcept {
+  state_.shared.flow.store(static_cast<uint32_t>(flow), std::memory_order_relaxed);
   const uint64_t base = iova + (geometry_.rx_descriptors - geometry_.dma);
   device_.write32(rx_ring_register(hop_, 0), static_cast<uint32_t>(base));
   device_.write32(rx_ring_register(hop_, 4), static_cast<uint32_t>(base >> 32));

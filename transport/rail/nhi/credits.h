@@ -14,7 +14,7 @@
 //
 // Credit frames need a buffer like all others. The last `reserve` buffers that are posted are kept
 // for them, and each is owed for at least as many frames, so there is always room for one of the
-// two ends' (docs/wire.md, section 7.2).
+// two ends' (docs/wire.md, section 7.3).
 #pragma once
 
 #include <cstdint>
@@ -33,7 +33,6 @@ class Credits {
   static constexpr uint32_t step_of(uint32_t ring_entries) noexcept {
     return ring_entries < 128 ? (ring_entries < 16 ? 2 : ring_entries / 8) : 32;
   }
-  static constexpr uint32_t kRingEntriesMin = 8;  // with fewer a head and its payload do not fit
 
   [[nodiscard]] uint32_t session() const noexcept {
     return credits_.session.load(std::memory_order_relaxed);

@@ -68,16 +68,4 @@ std::optional<FlowResult> FlowTest::turn(Instant now) noexcept {
   return std::nullopt;
 }
 
-const char* flow_result_name(FlowResult result) noexcept {
-  switch (result) {
-    case FlowResult::kHeld:
-      return "held";
-    case FlowResult::kMissing:
-      return "missing";
-    case FlowResult::kNothing:
-      return "nothing";
-  }
-  return "?";
-}
-
 }  // namespace tbt::rail::nhi

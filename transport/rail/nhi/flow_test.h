@@ -5,7 +5,8 @@
 //   the buffers are used up    -> a moment without any, in which a sender without credits loses
 //   kExtra buffers more        -> the rest comes: it has waited. Or not
 //
-// Each end so finds out about the direction towards it, and tells the other (fabric/port_flow.cc).
+// Each end so finds out about the direction towards it, and tells the other
+// (fabric/flow_negotiator.h).
 // A lossy cable is no proof against the credits: some of the extra frames may be missing.
 //
 // Never blocks and allocates nothing: begin, then turn() at poll_timeout() until it has a result.
@@ -16,14 +17,11 @@
 
 #include "base/time.h"
 #include "rail/nhi/nhi_rail.h"
+#include "wire/tb/flow_agreement.h"
 
 namespace tbt::rail::nhi {
 
-enum class FlowResult : uint8_t {
-  kHeld = 1,     // the sender waited, and went on
-  kMissing = 2,  // most of what was to wait did not come
-  kNothing = 3,  // nothing came at all
-};
+using FlowResult = wire::tb::FlowOutcome;
 
 class FlowTest {
  public:
@@ -51,7 +49,5 @@ class FlowTest {
   uint32_t arrived_ = 0, extra_ = 0;
   Instant begun_{}, heard_{}, next_ = Instant::never();
 };
-
-const char* flow_result_name(FlowResult result) noexcept;
 
 }  // namespace tbt::rail::nhi

@@ -21,7 +21,7 @@
 namespace tbt::rail::nhi {
 
 // What the NHI does with the frames of a ring pair for which there is no buffer.
-enum class RingFlow : uint8_t {
+enum class RingFlow : uint32_t {
   kE2e,   // the hardware's end-to-end credits: the sender waits
   kNone,  // they are lost
 };
@@ -64,6 +64,9 @@ class NhiRail final : public SharedRail {
   [[nodiscard]] uint32_t unsent() noexcept { return tx_.unsent(); }
   // Posts all buffers and lets everybody in.
   Status release() noexcept;
+  // From here on frames of programs pass, by rings with `flow`, and unless `session` is 0 by
+  // credits in software. Nothing is touched of a rail that carries them so already.
+  Status carry(RingFlow flow, uint32_t session) noexcept;
   // Flow control in software from here on, and a question to the peer; session 0: none. Nothing
   // happens if the session is the one in force. Counts begin at `first`.
   Status use_credits(uint32_t session, uint32_t first = 0) noexcept;
@@ -87,6 +90,10 @@ class NhiRail final : public SharedRail {
   void ring_rx_doorbell() noexcept;
   [[nodiscard]] bool is_up() const noexcept {
     return state_.shared.up.load(std::memory_order_relaxed) == kRailUp;
+  }
+
+  [[nodiscard]] RingFlow ring_flow() const noexcept {
+    return static_cast<RingFlow>(state_.shared.flow.load(std::memory_order_relaxed));
   }
 
   // Credit frames, when they are the flow control.

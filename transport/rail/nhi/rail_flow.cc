@@ -93,9 +93,17 @@ Status NhiRail::release() noexcept {
   return {};
 }
 
+Status NhiRail::carry(RingFlow flow, uint32_t session) noexcept {
+  if (ring_flow() != flow) {
+    if (const Status s = hold(flow, 0); !s) return s;
+  }
+  if (const Status s = use_credits(session); !s) return s;
+  return release();
+}
+
 Status NhiRail::use_credits(uint32_t session, uint32_t first) noexcept {
   if (credits_.session() == session) return {};
-  if (session != 0 && geometry_.ring_entries < Credits::kRingEntriesMin) {
+  if (session != 0 && geometry_.ring_entries < wire::tb::kCreditRingEntriesMin) {
     return Status(EINVAL, "the rings are too short for credits");
   }
   if (lock_both() == sys::LockOutcome::kBusy) {
