@@ -34,13 +34,13 @@ bool is_on(const Register& reg, uint32_t bits) noexcept {
 // ring), so either the frame is seen there, or the bit goes from 0 to 1 here with the mask enabled.
 // The caller has just done an atomic exchange (unlock), so its descriptor is visible before the
 // status is read.
-void raise_interrupt(const HostView& host, uint32_t bit) noexcept {
+void raise_interrupt(const HostView& host, uint32_t bit, bool announced) noexcept {
   NhiSilicon& nhi = *host.nhi;
   const uint32_t mask = 1u << (bit % 32);
   const bool auto_clear = is_on(nhi.dma_misc, nhi::kDmaMiscAutoClear);
   Register& status = nhi.status[bit / 32];
-  if ((status.load(std::memory_order_seq_cst) & mask) != 0) return;
-  if ((status.fetch_or(mask, std::memory_order_seq_cst) & mask) != 0) return;
+  if (!announced && (status.load(std::memory_order_seq_cst) & mask) != 0) return;
+  if ((status.fetch_or(mask, std::memory_order_seq_cst) & mask) != 0 && !announced) return;
   if (bit / 32 >= nhi.mask.size()) return;  // an overflow, which nothing can enable
   if ((nhi.mask[bit / 32].load(std::memory_order_seq_cst) & mask) == 0) return;
   if (auto_clear) status.fetch_and(~mask, std::memory_order_seq_cst);
@@ -125,7 +125,7 @@ void DmaEngine::run_at(int64_t now_ns, Care care, uint32_t budget) noexcept {
     stop = progress(pass);
     budget = pass.budget;
     flow_.lock.unlock();
-    if (pass.rx_interrupt) raise_interrupt(*pass.to.host, fabric_.hop_count + pass.to.hop);
+    fire(pass);
     if (pass.tx_interrupt) raise_interrupt(*from_.host, from_.hop);
     // A receive ring may have come up meanwhile, so look again; but one whose memory is not mapped
     // never will.
@@ -133,6 +133,28 @@ void DmaEngine::run_at(int64_t now_ns, Care care, uint32_t budget) noexcept {
     if (no_ring && ++blind > kBlindMax) return;
   } while (budget != 0 && more_work(pass, stop));
   poke_guests(pass);
+}
+
+// As on silicon, the status is there when the completion is, though the interrupt comes later: who
+// sees a frame without its status knows that there will be no interrupt. So the bit is set before
+// the completion is written. It goes from 0 to 1 once: `unfired` tells whoever comes by after us,
+// should we be killed in between.
+void DmaEngine::announce(Pass& pass) noexcept {
+  pass.rx_interrupt = true;
+  const uint32_t bit = fabric_.hop_count + pass.to.hop;
+  const uint32_t mask = 1u << (bit % 32);
+  Register& status = pass.to.host->nhi->status[bit / 32];
+  if ((status.load(std::memory_order_seq_cst) & mask) != 0) return;
+  flow_.unfired.store(1, std::memory_order_seq_cst);
+  status.fetch_or(mask, std::memory_order_seq_cst);
+}
+
+void DmaEngine::fire(const Pass& pass) noexcept {
+  const bool announced = flow_.unfired.load(std::memory_order_seq_cst) != 0 &&
+                         flow_.unfired.exchange(0, std::memory_order_seq_cst) != 0;
+  if (pass.to.host != nullptr && (pass.rx_interrupt || announced)) {
+    raise_interrupt(*pass.to.host, fabric_.hop_count + pass.to.hop, announced);
+  }
 }
 
 // What this process cannot do, because it does not see the memory of a virtual machine, it asks the
@@ -368,8 +390,8 @@ bool DmaEngine::fetch(Pass& pass, uint32_t index, Frame& frame) noexcept {
     count_misuse(nhi, Misuse::kRawTooLong);
     return false;
   }
-  frame.data = translate(*from_.host, d.address.load(std::memory_order_relaxed), frame.length,
-                         Reach::kRead);
+  frame.data =
+      translate(*from_.host, d.address.load(std::memory_order_relaxed), frame.length, Reach::kRead);
   return frame.data != nullptr;
 }
 
@@ -429,9 +451,9 @@ void DmaEngine::lose(const Pass& pass, const Indices& after) noexcept {
   commit(after);
 }
 
-// Payload, journal, completion, commit. Killed after the journal, the completion is done again by
-// recover(): it succeeds only if the descriptor still has the word that was replaced, so it happens
-// once.
+// Payload, journal, status, completion, commit. Killed after the journal, the completion is done
+// again by recover(): it succeeds only if the descriptor still has the word that was replaced, so
+// it happens once.
 void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexcept {
   Descriptor& d = pass.rx.descriptors[after.rx];
   const uint32_t old_word = d.word.load(std::memory_order_acquire);
@@ -453,9 +475,9 @@ void DmaEngine::write_frame(Pass& pass, const Frame& frame, Indices after) noexc
   flow_.journal_new_word = word;
   flow_.journal_before.store(flow_.indices.load(std::memory_order_relaxed),
                              std::memory_order_release);
+  if ((old_word & nhi::kRequestInterrupt) != 0 && !frame.lost_interrupt) announce(pass);
   d.word.store(word, std::memory_order_release);
   commit(after);
-  if ((old_word & nhi::kRequestInterrupt) != 0 && !frame.lost_interrupt) pass.rx_interrupt = true;
 }
 
 // ---- when a process died, or a ring was stopped

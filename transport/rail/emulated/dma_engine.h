@@ -55,9 +55,9 @@ inline std::byte* translate(const HostView& host, uint64_t iova, uint64_t bytes,
   if (found == nullptr && tried) host.nhi->dma_faults.fetch_add(1, std::memory_order_relaxed);
   return found;
 }
-// Sets a bit of the interrupt status, and fires if it is enabled and was not set. Vector 0 wakes
-// the daemon, the others whoever sleeps.
-void raise_interrupt(const HostView& host, uint32_t bit) noexcept;
+// Sets a bit of the interrupt status, and fires if it is enabled and was not set, or only
+// `announced`. Vector 0 wakes the daemon, the others whoever sleeps.
+void raise_interrupt(const HostView& host, uint32_t bit, bool announced = false) noexcept;
 
 // How long anybody waits for a live holder of a lock: a process can be stopped at any instruction.
 inline constexpr int64_t kStandstillNs = 2 * 1000 * 1000;
@@ -177,6 +177,8 @@ class DmaEngine {
   }
   Stop progress(Pass& pass) noexcept;
   [[nodiscard]] bool more_work(const Pass& pass, Stop stop) const noexcept;
+  void announce(Pass& pass) noexcept;
+  void fire(const Pass& pass) noexcept;
   void poke_guests(const Pass& pass) const noexcept;
 
   Stop pass_directly(Pass& pass) noexcept;

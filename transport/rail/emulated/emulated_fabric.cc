@@ -12,7 +12,7 @@ namespace tbt::rail::emulated {
 namespace {
 
 constexpr uint64_t kMagic = 0x31'62'61'66'74'62'74'21;  // "!tbtfab1"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 
 // The cables' queues are touched only where a ring is in use: the rest stays sparse (populate).
 size_t silicon_bytes(uint32_t hosts, uint32_t hop_count) noexcept {

@@ -125,15 +125,16 @@ struct Route {
   }
 };
 
-// What leaves one transmit ring. Everything but `indices`, `stalled` and the lock is under the
-// lock. Two cache lines, because processors fetch them in pairs and the next flow is somebody
-// else's.
+// What leaves one transmit ring. Everything but `indices`, `stalled`, `unfired` and the lock is
+// under the lock. Two cache lines, because processors fetch them in pairs and the next flow is
+// somebody else's.
 struct alignas(128) FlowSilicon {
   sys::RobustLock lock;
   std::atomic<uint64_t> indices;  // packed Indices
   std::atomic<uint32_t> stalled;  // frames wait for the receiver to post
   std::atomic<uint32_t> stuck;    // FabricConfig::e2e_sticks: until a ring at either end is stopped
   uint32_t overrun;               // a frame was lost for want of a buffer: flag the next
+  std::atomic<uint32_t> unfired;  // the status of the receive ring was set, its interrupt not sent
   std::atomic<uint64_t> route;    // packed Route; written under the fabric's control lock as well
   // What completes the receive descriptor of the step from `before` to `after`; `before` is written
   // last.

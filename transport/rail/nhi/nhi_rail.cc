@@ -342,12 +342,14 @@ bool NhiRail::arm() noexcept {
   return false;
 }
 
-// The first process to poll again finds out what woke the host: the interrupt, or some watchdog.
+// The first process to poll again finds out what woke the host: the interrupt, or some watchdog. It
+// looks at the ring first: a frame that comes between the two looks has its interrupt yet to come.
 void NhiRail::disarm() noexcept {
   if (!disable_interrupt()) return;
+  const bool found = rx_.ready();
   if (interrupt_.take_status()) {
     state_.shared.interrupts.fetch_add(1, std::memory_order_relaxed);
-  } else if (rx_.ready()) {
+  } else if (found) {
     state_.shared.stranded.fetch_add(1, std::memory_order_relaxed);
   }
 }
