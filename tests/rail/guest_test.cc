@@ -183,5 +183,22 @@ TEST_F(GuestTest, AnInterruptThatIsOwedToTheGuestIsNotTakenByAnotherProcess) {
   EXPECT_EQ(silicon.nhis[1].ring0_raise.load(), 0u);
 }
 
+// The same for a ring of data: the status was set with the completion, and the interrupt is on its
+// way, when another process runs the engine.
+TEST_F(GuestTest, AnInterruptOfADataRingIsNotTakenByAnotherProcess) {
+  start_rx(4);
+  auto memory = sys::SharedMemory::map(sys::UniqueFd(dup(world_.fabric->fd())));
+  ASSERT_TRUE(memory);
+  auto& silicon = *reinterpret_cast<emulated::FabricSilicon*>(memory->base());
+  silicon.nhis[1].status[0].store(1u << (12 + 1));
+  silicon.flows[0][1].unfired.store(1);
+  ASSERT_TRUE(send(*ours_, 7, 1));
+  EXPECT_EQ(silicon.flows[0][1].unfired.load(), 1u);
+  EXPECT_EQ(guest_.fired[3], 0) << "not from here";
+  nhi().advance(INT64_MAX / 2);
+  EXPECT_EQ(silicon.flows[0][1].unfired.load(), 0u);
+  EXPECT_EQ(guest_.fired[3], 1);
+}
+
 }  // namespace
 }  // namespace tbt::rail::test

@@ -149,10 +149,12 @@ void DmaEngine::announce(Pass& pass) noexcept {
   status.fetch_or(mask, std::memory_order_seq_cst);
 }
 
+// Only who can: a virtual machine's interrupt is for the process that plays its host.
 void DmaEngine::fire(const Pass& pass) noexcept {
+  if (pass.to.host == nullptr || !pass.to.host->is_visible()) return;
   const bool announced = flow_.unfired.load(std::memory_order_seq_cst) != 0 &&
                          flow_.unfired.exchange(0, std::memory_order_seq_cst) != 0;
-  if (pass.to.host != nullptr && (pass.rx_interrupt || announced)) {
+  if (pass.rx_interrupt || announced) {
     raise_interrupt(*pass.to.host, fabric_.hop_count + pass.to.hop, announced);
   }
 }
