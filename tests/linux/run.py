@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Two Linux guests on the two hosts of an emulated fabric: their unmodified thunderbolt drivers against our model.
 
-  run.py [--build DIR] [--kernel SERIES] [--keep DIR] [STEP...]
+  run.py [--build DIR] [--kernel SERIES] [--nhi FLAVOUR[,FLAVOUR]] [--keep DIR] [STEP...]
 
 The guests boot once; the steps follow each other on them, and each prints how long it took. Without --kernel it is
 the first one in Debian that has everything. --keep copies consoles and control traces. Exit status 77: the machine's
@@ -208,8 +208,9 @@ def tell_story(world, names, steps):
 def drive(options, site, kept):
     parts = Parts()
     kernel = parts.kernel(options.kernel)
-    print(f"  QEMU {parts.qemu_version}, Linux {kernel.release}", flush=True)
-    with Fabric(site, options=["--guest", 0, "--guest", 1]) as fabric, contextlib.ExitStack() as cleanup:
+    print(f"  QEMU {parts.qemu_version}, Linux {kernel.release}, {options.nhi}", flush=True)
+    words = ["--guest", 0, "--guest", 1, "--nhi", options.nhi]
+    with Fabric(site, options=words) as fabric, contextlib.ExitStack() as cleanup:
         if kept:
             cleanup.callback(keep, site, kept)
         guests = []
@@ -231,6 +232,7 @@ def main(steps, drive_them, text):
     parser = argparse.ArgumentParser(description=text.split("\n", maxsplit=1)[0])
     parser.add_argument("--build", default=os.environ.get("TBT_BUILD", HERE.parents[1] / "build" / "dev"))
     parser.add_argument("--kernel", default=DEFAULT_KERNEL, help="a series, for example 6.12")
+    parser.add_argument("--nhi", default="intel", help="whose controllers the hosts seem to have: as 'tbt fabric up'")
     parser.add_argument("--keep", help="where consoles and traces go")
     parser.add_argument("steps", nargs="*", metavar="STEP", help=f"of {', '.join(steps)}; default: all")
     options = parser.parse_args()

@@ -162,7 +162,7 @@ int sleeping_ping_pong(World& world, uint32_t host, Rail& rail, uint32_t rounds,
 TEST(Processes, NoWakeUpIsLostOverACable) {
   for (const bool intel : {true, false}) {
     WorldConfig c = large();
-    c.fabric.intel = intel;
+    c.fabric.amd = intel ? 0 : ~0u;
     World world(c);
     constexpr uint32_t kRounds = 50000;
     Child other([&] { return sleeping_ping_pong(world, 1, *world.open(1, 1), kRounds, false); });

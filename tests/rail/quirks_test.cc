@@ -55,7 +55,7 @@ TEST(Quirks, OnlyIntegratedIntelControllersNeedForcePower) {
 
 WorldConfig down(bool intel) {
   WorldConfig c;
-  c.fabric.intel = intel;
+  c.fabric.amd = intel ? 0 : ~0u;
   c.bring_up = false;
   return c;
 }

@@ -122,7 +122,8 @@ class Life(Fabric):
     def test_topologies(self):
         for words, cables in ((["--topology", "ring", "--hosts", 5], 5), (["--topology", "mesh", "--hosts", 4], 6),
                               (["--topology", "pairs:0-1,0-1,1-2", "--hosts", 3], 3),
-                              (["--cables-per-pair", 2], 2), (["--hops", 3, "--nhi", "amd"], 1)):
+                              (["--cables-per-pair", 2], 2), (["--hops", 3, "--nhi", "amd"], 1),
+                              (["--nhi", "intel,amd"], 1)):
             self.assertIn(f"{cables} cable", self.good("fabric", "up", *words))
             self.good("fabric", "down")
 
@@ -345,6 +346,8 @@ class BadInput(Fabric):
         self.bad("fabric", "up", "--hosts", 1, code=2, says="--hosts")
         self.bad("fabric", "up", "--hosts", 9, code=2, says="--hosts")
         self.bad("fabric", "up", "--hops", 5, code=2, says="--hops")
+        self.bad("fabric", "up", "--nhi", "apple", code=2, says="--nhi")
+        self.bad("fabric", "up", "--nhi", "intel,amd", "--hosts", 3, says="2 flavours for 3 hosts")
         self.bad("fabric", "up", "--topology", "star", says=["star", "mesh"])
         self.bad("fabric", "up", "--topology", "pairs:0-2", says="hosts 0 to 1")
         self.bad("fabric", "up", "--topology", "pairs:0", says="0-1")

@@ -16,7 +16,7 @@ using rail::test::WorldConfig;
 
 WorldConfig config(bool intel, bool v2, uint32_t hops) {
   WorldConfig c;
-  c.fabric.intel = intel;
+  c.fabric.amd = intel ? 0 : ~0u;
   c.fabric.usb4_v2 = v2;
   c.fabric.hop_count = hops;
   c.bring_up = false;

@@ -37,13 +37,16 @@ struct UpOptions {
   std::string topology = "mesh";
   std::string cable = "ideal";
   uint32_t hops = 12;
-  std::string nhi = "intel";
+  std::vector<std::string> nhi = {"intel"};  // of all hosts, or one for each
   uint64_t seed = 1;
   uint32_t cables_per_pair = 1;
   std::string flow_control = "auto";
   std::string e2e = "works";
   std::vector<uint32_t> guests;  // hosts that are left to virtual machines
 
+  [[nodiscard]] bool is_amd(uint32_t host) const {
+    return nhi[nhi.size() == 1 ? 0 : host] == "amd";
+  }
   [[nodiscard]] bool is_guest(uint32_t host) const {
     return std::find(guests.begin(), guests.end(), host) != guests.end();
   }
@@ -51,13 +54,13 @@ struct UpOptions {
 
 volatile sig_atomic_t interrupted = 0;
 
-// The controller that the hosts seem to have: a family that really has so many hops.
+// The controller that a host seems to have.
 struct ControllerIds {
   uint16_t vendor = 0, device = 0;
 };
-ControllerIds controller_ids(const UpOptions& o) {
-  if (o.nhi == "amd") return {0x1022, 0x158d};  // Strix Halo
-  return {0x8086, 0x5781};                      // Barlow Ridge, 80 Gb/s
+ControllerIds controller_ids(bool amd) {
+  if (amd) return {0x1022, 0x158d};  // Strix Halo
+  return {0x8086, 0x5781};           // Barlow Ridge, 80 Gb/s
 }
 
 // A fabric that is being made. Unless keep() is called, it is taken down again.
@@ -189,7 +192,7 @@ Parts make_parts(const UpOptions& o, const fabric::FabricFile& file) {
   rail::emulated::FabricConfig config;
   config.hosts = o.hosts;
   config.hop_count = o.hops;
-  config.intel = o.nhi == "intel";
+  for (uint32_t h = 0; h < o.hosts; h++) config.amd |= (o.is_amd(h) ? 1u : 0u) << h;
   config.e2e = o.e2e != "absent";
   config.e2e_sticks = o.e2e == "sticks";
   config.seed = o.seed;
@@ -212,7 +215,7 @@ Parts make_parts(const UpOptions& o, const fabric::FabricFile& file) {
 
 sys::SpawnOptions daemon_options(const UpOptions& o, const Parts& parts, uint32_t host) {
   const std::string self = sys::own_program_path();
-  const ControllerIds ids = controller_ids(o);
+  const ControllerIds ids = controller_ids(o.is_amd(host));
   sys::SpawnOptions s;
   s.program = self.substr(0, self.rfind('/') + 1) + "tbtd";
   s.arguments = {"--fabric",       o.name,
@@ -275,6 +278,9 @@ void run(const UpOptions& o) {
     if (guest >= o.hosts)
       fail(fmt::format("there is no host {}: --guest is 0 to {}", guest, o.hosts - 1));
   }
+  if (o.nhi.size() != 1 && o.nhi.size() != o.hosts)
+    fail(fmt::format("--nhi has {} flavours for {} hosts: one for all, or one for each",
+                     o.nhi.size(), o.hosts));
   fabric::FabricFile file{o.name, o.hosts, o.topology, o.hops, o.seed, {}};
   const TopologyWish wish{o.topology, o.hosts, o.cables_per_pair, o.hops};
   if (const std::string wrong = lay_cables(wish, file.cables); !wrong.empty()) fail(wrong);
@@ -309,7 +315,11 @@ void add_fabric_up(CLI::App& fabric) {
   up->add_option("--hops", o->hops, "hops of each controller: 3, 12 or 32")
       ->check(CLI::IsMember({3u, 12u, 32u}))
       ->capture_default_str();
-  up->add_option("--nhi", o->nhi, "flavour of the controllers: intel or amd")
+  up->add_option("--nhi", o->nhi,
+                 "flavour of the controllers, intel or amd; or of each host's, with commas between")
+      ->delimiter(',')
+      ->expected(1)
+      ->take_all()
       ->check(CLI::IsMember({"intel", "amd"}))
       ->capture_default_str();
   up->add_option("--e2e", o->e2e,

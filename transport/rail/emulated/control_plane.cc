@@ -104,7 +104,7 @@ void ControlPlane::power_on(uint64_t seed) noexcept {
     shape.ports = ports_of(h);
     shape.hop_count = fabric_.hop_count;
     shape.usb4_v2 = fabric_.usb4_v2;
-    shape.intel = fabric_.intel;
+    shape.intel = !is_amd(fabric_, h);
     shape.unique_id = (seed * kHostsMax + h + 1) * kGolden;
     emulated::power_on(fabric_.nhis[h].router, shape);
   }

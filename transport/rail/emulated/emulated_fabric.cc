@@ -61,7 +61,7 @@ void fill_silicon(FabricSilicon& silicon, const FabricConfig& config) {
   silicon.cables = static_cast<uint32_t>(config.cables.size());
   silicon.hop_count = config.hop_count;
   silicon.usb4_v2 = config.usb4_v2;
-  silicon.intel = config.intel;
+  silicon.amd = config.amd;
   silicon.e2e = config.e2e;
   silicon.e2e_sticks = config.e2e && config.e2e_sticks;
   for (uint32_t h = 0; h < config.hosts; ++h) silicon.nhis[h].guest.store(config.guests >> h & 1);

@@ -33,10 +33,11 @@ struct FabricConfig {
   uint32_t hosts = 0;
   uint32_t hop_count = 12;  // of each NHI: 3, 12 or 32; ring 0 is the control channel's
   bool usb4_v2 = true;
-  bool intel = true;  // interrupt status clears on read; otherwise write one to clear
-  bool e2e = true;    // end-to-end flow control on the data rings
+  uint32_t amd = 0;         // bit per host: AMD's controller, whose interrupt status is cleared by
+                            // writing; the others have Intel's, where reading clears
+  bool e2e = true;          // end-to-end flow control on the data rings
   bool e2e_sticks = false;  // it is broken: a sender that has once waited waits for ever
-  uint64_t seed = 1;  // of all faults
+  uint64_t seed = 1;        // of all faults
   std::vector<CableEnds> cables;
   std::vector<CableParams> params;  // one per cable
   // The paths of each cable are set when the fabric is made and after each reset, from ring pair

@@ -25,10 +25,8 @@ void put(Register& reg, uint32_t value) noexcept { reg.store(value, std::memory_
 
 // Controllers of the flavour: Barlow Ridge, Maple Ridge, Strix Halo.
 PciIdentity NhiModel::identity() const noexcept {
-  if (fabric_.intel) {
-    return {kVendorIntel, static_cast<uint16_t>(fabric_.usb4_v2 ? 0x5781 : 0x1137)};
-  }
-  return {kVendorAmd, 0x158d};
+  if (is_amd(fabric_, number_)) return {kVendorAmd, 0x158d};
+  return {kVendorIntel, static_cast<uint16_t>(fabric_.usb4_v2 ? 0x5781 : 0x1137)};
 }
 
 // ---- reading
@@ -73,7 +71,7 @@ uint32_t NhiModel::read_ring(const RingRegisters& regs, bool tx, uint32_t hop,
 uint32_t NhiModel::read_interrupts(uint32_t offset) noexcept {
   if (in(offset, kRegNotify, kRegInterruptClear - kRegNotify + 4) && offset != kRegInterruptClear) {
     Register& status = nhi_.status[std::min<size_t>((offset - kRegNotify) / 4, 2)];
-    return fabric_.intel ? status.exchange(0, std::memory_order_seq_cst) : get(status);
+    return is_amd(fabric_, number_) ? get(status) : status.exchange(0, std::memory_order_seq_cst);
   }
   if (in(offset, kRegInterruptMask, 8)) return get(nhi_.mask[(offset - kRegInterruptMask) / 4]);
   if (in(offset, kRegThrottling, 4 * kVectorsMax)) {
@@ -233,17 +231,17 @@ void NhiModel::write_interrupts(uint32_t offset, uint32_t value) noexcept {
   }
 }
 
-// Where firing clears the status (Linux on Intel), what came while its ring was masked fires as it
-// is unmasked: Linux unmasks after its last look at the ring, and clears nothing. Elsewhere it
-// stays pending and nothing fires for that ring until somebody clears it, which is the worst that
-// a driver has to live with.
+// As Linux drives a controller, what came while its ring was masked must fire as it is unmasked:
+// Linux unmasks after its last look at the ring and clears nothing, on Intel (where firing clears
+// the status) as on AMD. On Intel's without that it stays pending and nothing fires for that ring
+// until somebody clears it, which is the worst that a driver has to live with.
 void NhiModel::write_mask(uint32_t dword, uint32_t value) noexcept {
   const uint32_t old = nhi_.mask[dword].exchange(value, std::memory_order_seq_cst);
-  if ((get(nhi_.dma_misc) & kDmaMiscAutoClear) == 0) return;
+  const bool fires = is_amd(fabric_, number_) || (get(nhi_.dma_misc) & kDmaMiscAutoClear) != 0;
+  if (!fires) return;
   for (uint32_t left = value & ~old & get(nhi_.status[dword]); left != 0; left &= left - 1) {
     const auto bit = static_cast<uint32_t>(std::countr_zero(left));
-    nhi_.status[dword].fetch_and(~(1u << bit), std::memory_order_seq_cst);
-    raise_interrupt(host_, dword * 32 + bit);
+    raise_interrupt(host_, dword * 32 + bit, /*announced=*/true);
   }
 }
 

@@ -179,7 +179,8 @@ struct FabricSilicon {
   uint64_t magic;
   uint32_t version;
   uint32_t hosts, cables, hop_count;
-  bool usb4_v2, intel, e2e, e2e_sticks, fixed_paths;
+  uint32_t amd;  // bit per host, as in FabricConfig
+  bool usb4_v2, e2e, e2e_sticks, fixed_paths;
   sys::RobustLock control_lock;  // of the routers, of ring 0 and of where the paths lead
   uint64_t resolved;             // what the routers' path generations added up to then
   std::atomic<uint32_t> timed;   // some cable was not ideal at some time: frames may be under way
@@ -188,6 +189,10 @@ struct FabricSilicon {
   std::array<std::array<FlowSilicon, nhi::kHopsMax>, kHostsMax> flows;  // by host and ring
   // followed by kQueueSlots QueueSlots per flow: hosts * hop_count
 };
+
+inline bool is_amd(const FabricSilicon& fabric, uint32_t host) noexcept {
+  return (fabric.amd >> host & 1) != 0;
+}
 
 constexpr uint32_t flow_number(uint32_t host, uint32_t hop) noexcept {
   return host * nhi::kHopsMax + hop;
