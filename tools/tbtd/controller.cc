@@ -8,6 +8,7 @@
 #include <variant>
 
 #include "fabric/path_memory.h"
+#include "rail/nhi/quirks.h"
 #include "sys/monotonic_clock.h"
 
 namespace tbt::daemon {
@@ -18,7 +19,11 @@ constexpr Duration kShutDownMax = Duration::from_ms(800);
 // How late a link's new speed is seen, which nothing tells of. A look is four packets of ring 0.
 constexpr Duration kLookEvery = Duration::from_ms(1000);
 
-fabric::ManagerConfig with_ip(fabric::ManagerConfig config, const IpService& ip) {
+// As the rails drive them (nhi_rail.cc), and behind those the rings for thunderbolt-net.
+fabric::ManagerConfig with_rings(fabric::ManagerConfig config, const rail::HostMemory& memory,
+                                 const rail::nhi::PciDevice& device, const IpService& ip) {
+  config.first_ring = rail::nhi::quirks_of(device.identity()).first_data_ring();
+  config.ring_pairs = config.first_ring + memory.cables();
   config.first_ip_ring = ip.first_ring();
   config.ip_rings = ip.rings();
   return config;
@@ -36,7 +41,7 @@ Controller::Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device,
       incarnation_(config.incarnation),
       ring_(memory, device),
       ip_(memory, device, host),
-      manager_(with_ip(std::move(config), ip_)),
+      manager_(with_rings(std::move(config), memory, device, ip_)),
       flow_(memory, device, flow_hooks()),
       hooks_(std::move(hooks)) {}
 

@@ -23,7 +23,8 @@ class Controller {
     std::function<void(uint32_t cable, bool open, uint32_t speed_gbps)> link;
     std::function<void(bool warning, const std::string& text)> log;
   };
-  // Memory and device outlive it. `host` is the host's number.
+  // Memory and device outlive it; which rings there are for rails follows from them. `host` is the
+  // host's number.
   Controller(rail::HostMemory& memory, rail::nhi::PciDevice& device, fabric::ManagerConfig config,
              Hooks hooks, uint32_t host);
 

@@ -155,7 +155,6 @@ Status Daemon::start_controller(const DaemonOptions& options) {
   fabric::ManagerConfig config;
   config.host_name = options.host_name;
   config.incarnation = incarnation_;
-  config.ring_pairs = host_->memory->cables() + 1;
   config.ring_entries = static_cast<uint16_t>(host_->memory->config().ring_entries);
   config.flow_features = options.flow_features;
   config.kept = kept_paths_;

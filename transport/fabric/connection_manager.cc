@@ -28,7 +28,7 @@ uint32_t receive_credits(const RouterStatus& router, const AdapterInfo& lane) {
 }
 
 void find_limits(const ManagerConfig& config, const RouterStatus& router, PortStatus& status) {
-  const uint32_t ring = status.port + 1;
+  const uint32_t ring = config.first_ring + status.port;
   if (ring > router.nhi_hop_id_max || ring >= config.ring_pairs) {
     status.trouble = "the controller has no ring " + std::to_string(ring) + " for it";
   } else if (std::min(status.max_in_hop_id, status.max_out_hop_id) < wire::tb::kPathHopIdMin) {

@@ -8,11 +8,11 @@
 // Outputs: poll_transmit (packets for ring 0), poll_event, poll_timeout; ask until empty after each
 //          input.
 //
-// Port k, in the order of the lane adapters, is rail k and uses transmit and receive ring k + 1 of
-// the NHI. The rings must be running before start(), and until is_closed() after shutdown(): the
-// manager opens paths when both hosts are ready, and a path into a ring that stands still holds up
-// or loses frames. The rings for ThunderboltIP, another pair per port, are asked for when a peer is
-// found that runs thunderbolt-net only, and from then on likewise.
+// Port k, in the order of the lane adapters, is rail k and uses transmit and receive ring
+// first_ring + k of the NHI. The rings must be running before start(), and until is_closed() after
+// shutdown(): the manager opens paths when both hosts are ready, and a path into a ring that stands
+// still holds up or loses frames. The rings for ThunderboltIP, another pair per port, are asked for
+// when a peer is found that runs thunderbolt-net only, and from then on likewise.
 //
 //            RouterSetup -- once -.
 //   ring 0 -- ControlChannel ---- ConnectionManager ---- Port 0..P-1: LinkSetup, XDomainPeer,
@@ -43,8 +43,10 @@ class RouterSetup;
 
 struct ManagerConfig {
   std::string host_name;
-  uint64_t incarnation = 1;     // random, not 0; the same as the host agent's
-  uint32_t ring_pairs = 32;     // of the NHI, with ring 0; the NHI adapter's limit counts too
+  uint64_t incarnation = 1;  // random, not 0; the same as the host agent's
+  // Of the rails: port k has ring pair first_ring + k, if that is below ring_pairs; the NHI
+  // adapter's limit counts too.
+  uint32_t first_ring = 1, ring_pairs = 32;
   uint16_t ring_entries = 256;  // of each receive ring
   wire::tb::TbtService service;
   // Ring pairs for ThunderboltIP: port k, below the count, has the first one + k, and offers the

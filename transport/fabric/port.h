@@ -166,7 +166,9 @@ class Port {
   [[nodiscard]] PathTarget receive_target() const;
   [[nodiscard]] PathIngress receive_entry() const;
   [[nodiscard]] PathIngress transmit_entry() const;
-  [[nodiscard]] uint16_t ring() const { return static_cast<uint16_t>(status_.port + 1); }
+  [[nodiscard]] uint16_t ring() const {
+    return static_cast<uint16_t>(config_.first_ring + status_.port);
+  }
   [[nodiscard]] std::vector<uint32_t> property_block() const;
 
   const ManagerConfig& config_;

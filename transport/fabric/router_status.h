@@ -99,7 +99,7 @@ struct IpLinkStatus {
 };
 
 struct PortStatus {
-  uint32_t port = 0;          // k: the rail, and rings k + 1
+  uint32_t port = 0;          // k: the rail
   uint8_t adapter = 0;        // of lane 0
   uint8_t lane1_adapter = 0;  // 0: none
   PortState state = PortState::kUnknown;
