@@ -29,7 +29,8 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
        {req.cursor, req.send_psn, req.next_psn, req.una_psn, req.sent_end, req.ssn, req.answers_due,
         req.answers_whole,
         req.read_psns, req.since_ack_req, req.credit_limit, req.timed_psn, req.window,
-        req.window_acked, req.repair_end, req.repaired_to, req.round_mark, req.fresh_cursor}) {
+        req.window_acked, req.repair_end, req.requests.from, req.requests.to, req.requests.mark,
+        req.answers.from, req.answers.to, req.answers.mark, req.fresh_cursor}) {
     d.add(word);
   }
   for (const bool flag :
@@ -82,7 +83,7 @@ void add(Digest& d, verbs::SendQueue& sq) {
   d.add(sq.tail);
   for (uint32_t i = sq.head; i != sq.tail; ++i) {
     const verbs::SendWqe& wqe = sq.at(i);
-    for (const bool flag : {wqe.started, wqe.done, wqe.restarted}) d.add(flag);
+    for (const bool flag : {wqe.started, wqe.done, wqe.restarted, wqe.held}) d.add(flag);
     for (const uint32_t word : {wqe.first_psn, wqe.psn_count, wqe.ssn, wqe.read_packets, wqe.read_early})
       d.add(word);
   }

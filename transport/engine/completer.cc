@@ -135,6 +135,7 @@ void handle_nak(Core& core, QueuePair& qp, uint8_t code) {
   fail_send(core, qp, WcStatus::kBadResp, kVendorBadResponse);
 }
 
+// A SACK overtakes the answers that are owed, so of READs it says only that they were taken.
 void handle_ack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
   const wire::AethKind kind = wire::aeth_kind(headers.syndrome);
   // An ACK covers its PSN, a NAK everything before it.
@@ -148,7 +149,7 @@ void handle_ack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers) {
   if (kind == wire::AethKind::kAck) update_credits(qp, headers.syndrome, headers.msn);
   const bool answered = acknowledge(core, qp, end);
   if (qp.state == QpState::kErr) return;
-  if (!answered) {
+  if (!answered && !headers.is(wire::kOpControl)) {
     go_back(core, qp);
   } else if (kind == wire::AethKind::kRnrNak) {
     handle_rnr(core, qp, wire::aeth_value(headers.syndrome));
@@ -248,21 +249,21 @@ uint32_t request_of(QueuePair& qp, uint32_t psn) noexcept {
 void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
                   std::span<const std::byte> payload) {
   if (core.options.go_back_n) return go_back(core, qp);
-  const RequesterState& req = qp.req;
+  RequesterState& req = qp.req;
   const uint32_t at = request_of(qp, headers.psn);
   if (at == qp.sq.tail || !qp.sq.at(at).started) return;
   if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
     if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
     if (!place_answer(core, qp, at, headers, payload)) {
-      if (qp.may_send()) repair(core, qp, headers.psn);
+      if (qp.may_send()) repair(core, qp, req.answers, headers.psn);
       return;
     }
-    mark_arrived(qp.req, headers.psn);
+    mark_arrived(req, headers.psn);
     SendWqe& wqe = qp.sq.at(at);
-    if (++wqe.read_early == wqe.psn_count) ++qp.req.answers_whole;
+    if (++wqe.read_early == wqe.psn_count) ++req.answers_whole;
     core.make_ready(qp);  // another READ may have its turn
   }
-  repair(core, qp, psn_add(headers.psn, 1));
+  repair(core, qp, req.answers, psn_add(headers.psn, 1));
 }
 
 void handle_read_response(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,

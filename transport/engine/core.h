@@ -181,8 +181,9 @@ void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
 // The peer has this packet, or its early answer is in place. Less than kReorderPackets after
 // una_psn.
 void mark_arrived(RequesterState& req, uint32_t psn) noexcept;
-// Something just before `highest` has arrived: sends again what is missing before it.
-void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept;
+// Something just before `highest` has arrived: sends again what is missing before it, `of` requests
+// or answers.
+void repair(Core& core, QueuePair& qp, Repairs& of, uint32_t highest) noexcept;
 // How far a READ is to be asked for from send_psn on.
 uint32_t missing_end(const QueuePair& qp, const verbs::SendWqe& wqe) noexcept;
 // Steps over what the peer has, and ends the walk where it ends.

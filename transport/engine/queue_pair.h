@@ -29,6 +29,14 @@ inline constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anythin
 // (docs/wire.md, 2.1).
 inline constexpr uint32_t kAnswersPerAgreed = 4;
 
+// What is missing is sent again once a round. News of something that was sent after the round began
+// are the beginning of the next one.
+struct Repairs {
+  uint32_t from = 0;  // in [from, to) it is still to be sent, as far as the walk has not come
+  uint32_t to = 0;    // before that it was
+  uint32_t mark = 0;  // sent_end when the round began
+};
+
 // PSNs:  una_psn <= send_psn <= next_psn, and una_psn <= sent_end <= next_psn (windows of 24 bits).
 // WQEs:  sq.head <= cursor <= sq.tail.
 struct RequesterState {
@@ -69,8 +77,8 @@ struct RequesterState {
   uint32_t sacked_count = 0;
   bool repairing = false;  // the walk from an earlier PSN ends at repair_end
   uint32_t repair_end = 0;
-  uint32_t repaired_to = 0;   // what is missing before it was sent again in this round
-  uint32_t round_mark = 0;    // sent_end when the round began
+  Repairs requests;           // what SACKs show to be missing
+  Repairs answers;            // what later answers show to be missing
   uint32_t fresh_cursor = 0;  // the cursor of sent_end, while send_psn is before that
   Instant rnr_deadline = Instant::never();
 };
@@ -118,10 +126,10 @@ struct ResponderState {
   uint32_t nak_psn = 0;
   // The last READs and atomics: a ring of a power of two, with free-running indices.
   std::vector<Resource> resources;
-  uint32_t resource_tail = 0;  // the place that is used next
-  uint32_t pending_from = 0;   // no place before it is pending
-  uint32_t pending = 0;        // resources with responses to send
-  uint32_t repeats = 0;        // of those, the ones that repeat
+  uint32_t resource_tail = 0;            // the place that is used next
+  uint32_t pending_from = 0;             // no place before it is pending
+  uint32_t pending = 0;                  // resources with responses to send
+  uint32_t repeats = 0;                  // of those, the ones that repeat
   std::unique_ptr<ReorderBuffer> early;  // packets after a gap; made when first needed
 
   [[nodiscard]] Resource& resource(uint32_t index) noexcept {

@@ -1,4 +1,4 @@
-// ReorderBuffer: SEND and WRITE packets that came before their turn, kept until the gap is filled.
+// ReorderBuffer: packets of requests that came before their turn, kept until the gap is filled.
 //
 // One per queue pair, made at its first gap. A place per PSN of the window; the packets themselves
 // come from the endpoint's PacketStore, which bounds what all peers together can make us keep

@@ -1,5 +1,6 @@
 // What the responder owes, as packets: READ responses and atomic answers in PSN order first, then a
 // NAK or one acknowledge for everything before it (IBTA vol. 1, 9.7.5.1.9: responses are in order).
+// A SACK goes before them all: the sooner the peer learns of a gap the less stands still.
 #include <algorithm>
 #include <bit>
 
@@ -123,6 +124,17 @@ void make_ack(QueuePair& qp, uint32_t psn, uint8_t syndrome, TxPacket& packet) n
   packet.headers.msn = qp.resp.msn;
 }
 
+// For everything that was taken.
+void make_newest_ack(QueuePair& qp, TxPacket& packet) noexcept {
+  qp.resp.ack_owed = false;
+  make_ack(qp, psn_add(qp.resp.expected_psn, wire::kPsnMask), ack_syndrome(qp), packet);
+}
+
+void make_sack(QueuePair& qp, TxPacket& packet) noexcept {
+  make_newest_ack(qp, packet);
+  fill_sack(qp, packet);
+}
+
 }  // namespace
 
 bool owes_response(const QueuePair& qp) noexcept {
@@ -140,6 +152,8 @@ bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
   ResponderState& resp = qp.resp;
   packet.pieces = 0;
   packet.payload_bytes = 0;
+  const bool gap = resp.early && resp.early->count() != 0;
+  if (gap && resp.ack_owed && !resp.nak_owed) return make_sack(qp, packet), true;
   if (resp.pending != 0) {
     Resource& slot = first_pending(resp);
     if (slot.atomic) return make_atomic_answer(qp, slot, packet), true;
@@ -153,9 +167,7 @@ bool next_response(Core& core, QueuePair& qp, TxPacket& packet) {
     return true;
   }
   if (!resp.ack_owed) return false;
-  resp.ack_owed = false;
-  make_ack(qp, psn_add(resp.expected_psn, wire::kPsnMask), ack_syndrome(qp), packet);
-  if (resp.early && resp.early->count() != 0) fill_sack(qp, packet);
+  make_newest_ack(qp, packet);
   return true;
 }
 

@@ -1,10 +1,10 @@
 // Selective repeat between two of us (docs/wire.md, 2.1: the RC SACK).
 //
 // The responder keeps what comes after a gap and says what it has; the requester sends only what is
-// missing. One walk over the missing packets repairs [repaired_to, repair_end), each once; a second
-// repair of the same packet waits until something that was sent after the first one has arrived
-// (`round_mark`), or for the measured timer. A walk is the ordinary sending from an earlier PSN,
-// with the packets that the peer has stepped over.
+// missing. News are of two kinds: a SACK shows which requests were lost, and an answer which ones
+// before it were. Each kind repairs every packet once (Repairs); a second repair waits until
+// something that was sent after the first one has arrived, or for the measured timer. A walk is the
+// ordinary sending from an earlier PSN, with the packets that the peer has stepped over.
 #include <algorithm>
 #include <bit>
 
@@ -35,21 +35,53 @@ uint32_t sack_word(const wire::PacketHeaders& headers, std::span<const std::byte
                         : base::load_be<uint32_t>(tail.data() + size_t{4} * (w - in_headers));
 }
 
-// Marks what the peer has; returns one past the highest of it, or `end` if that is nothing.
-uint32_t mark(RequesterState& req, const wire::PacketHeaders& headers,
-              std::span<const std::byte> tail, uint32_t end) noexcept {
+// What a SACK said: one past the highest request that the peer has, and whether that is news.
+struct Heard {
+  uint32_t highest = 0;
+  bool news = false;
+};
+
+// The peer has this packet of the WQE. Of a READ or atomic it is the request, wherever in its
+// answer's PSNs that was said.
+void note_here(QueuePair& qp, SendWqe& wqe, uint32_t psn, Heard& heard) noexcept {
+  heard.highest = psn_add(psn, 1);
+  if (wqe.wants_answer()) {
+    heard.news |= !wqe.held;
+    wqe.held = true;
+    heard.highest = psn_add(wqe.first_psn, wqe.psn_count);
+  } else if (psn_diff(psn, qp.req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
+    heard.news |= !sacked(qp, psn);
+    mark_arrived(qp.req, psn);
+  }
+}
+
+// Everything before `end` was taken. What waits for an answer has kept una_psn from passing it.
+void mark_taken(QueuePair& qp, uint32_t end, Heard& heard) noexcept {
+  const RequesterState& req = qp.req;
+  if (!qp.sq.at(qp.sq.head).wants_answer()) return;
+  uint32_t psn = req.una_psn;
+  for (uint32_t at = qp.sq.head; psn_diff(end, psn) > 0; ++at) {
+    SendWqe& wqe = qp.sq.at(at);
+    const uint32_t next = psn_add(wqe.first_psn, wqe.psn_count);
+    for (; psn != next && psn_diff(end, psn) > 0; psn = wqe.wants_answer() ? next : psn_add(psn, 1))
+      note_here(qp, wqe, psn, heard);
+  }
+}
+
+// Marks what was kept behind the gap at `end`.
+void mark_kept(QueuePair& qp, const wire::PacketHeaders& headers, std::span<const std::byte> tail,
+               uint32_t end, Heard& heard) noexcept {
   const auto words = static_cast<uint32_t>(headers.control.size() + tail.size() / 4);
-  uint32_t highest = end;
+  uint32_t at = qp.sq.head;
   for (uint32_t w = 0; w < std::min(words, kReorderPackets / kBitsOfWord); ++w) {
     for (uint32_t bits = sack_word(headers, tail, w); bits != 0; bits &= bits - 1) {
       const auto bit = static_cast<uint32_t>(std::countr_zero(bits));
       const uint32_t psn = psn_add(end, 1 + w * kBitsOfWord + bit);
-      if (psn_diff(psn, req.sent_end) >= 0) return highest;  // never sent: a liar, or damage
-      mark_arrived(req, psn);
-      highest = psn_add(psn, 1);
+      if (psn_diff(psn, qp.req.sent_end) >= 0) return;  // never sent: a liar, or damage
+      while (psn_diff(psn, psn_add(qp.sq.at(at).first_psn, qp.sq.at(at).psn_count)) >= 0) ++at;
+      note_here(qp, qp.sq.at(at), psn, heard);
     }
   }
-  return highest;
 }
 
 // Puts the sending at `psn`, which has been sent before.
@@ -66,6 +98,37 @@ void seek(QueuePair& qp, uint32_t psn) noexcept {
     }
     req.send_psn = next;
     ++req.cursor;
+  }
+}
+
+bool within(const Repairs& of, uint32_t psn) noexcept {
+  return psn_diff(psn, of.from) >= 0 && psn_diff(of.to, psn) > 0;
+}
+
+// Whether the walk sends again what is at send_psn.
+bool due(const RequesterState& req, const SendWqe& wqe) noexcept {
+  if (!wqe.wants_answer()) return within(req.requests, req.send_psn);
+  const bool taken = wqe.held || wqe.read_packets != 0 || wqe.read_early != 0;
+  return within(req.answers, req.send_psn) || (!taken && within(req.requests, req.send_psn));
+}
+
+// Where the walk looks next, after send_psn was stepped over.
+uint32_t next_look(const RequesterState& req, const SendWqe& wqe) noexcept {
+  if (!wqe.wants_answer() || within(req.answers, req.send_psn)) return psn_add(req.send_psn, 1);
+  const uint32_t end = psn_add(wqe.first_psn, wqe.psn_count);
+  const bool inside =
+      psn_diff(req.answers.from, req.send_psn) > 0 && within(req.answers, req.answers.from);
+  return inside && psn_diff(end, req.answers.from) > 0 ? req.answers.from : end;
+}
+
+// What the walk has done is not to be sent again by the next one. A walk that goes back altogether
+// was to send everything.
+void settle_walk(const RequesterState& req, Repairs& of) noexcept {
+  const bool walking = req.send_psn != req.sent_end;
+  if (!walking || psn_diff(req.send_psn, of.to) > 0) {
+    of.from = of.to;
+  } else if (!req.repairing || psn_diff(req.send_psn, of.from) > 0) {
+    of.from = req.send_psn;
   }
 }
 
@@ -90,14 +153,19 @@ void forget_all_sacked(QueuePair& qp) noexcept {
   qp.req.sacked.fill(0);
   qp.req.sacked_count = 0;
   qp.req.answers_whole = 0;
-  for (uint32_t at = qp.sq.head; at != qp.sq.tail && qp.sq.at(at).started; ++at)
+  for (uint32_t at = qp.sq.head; at != qp.sq.tail && qp.sq.at(at).started; ++at) {
     qp.sq.at(at).read_early = 0;
+    qp.sq.at(at).held = false;
+  }
 }
 
 // Left behind they would come to lie ahead of us, once half of the PSNs have passed.
 void forget_repairs(RequesterState& req) noexcept {
-  if (psn_diff(req.repaired_to, req.una_psn) < 0) req.repaired_to = req.una_psn;
-  if (psn_diff(req.round_mark, req.una_psn) < 0) req.round_mark = req.una_psn;
+  for (Repairs* of : {&req.requests, &req.answers}) {
+    for (uint32_t* psn : {&of->from, &of->to, &of->mark}) {
+      if (psn_diff(*psn, req.una_psn) < 0) *psn = req.una_psn;
+    }
+  }
 }
 
 void keep_place(QueuePair& qp) noexcept {
@@ -112,12 +180,15 @@ void resume_fresh(QueuePair& qp) noexcept {
 
 void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
                  std::span<const std::byte> tail) noexcept {
+  RequesterState& req = qp.req;
   const uint32_t end = psn_add(headers.psn, 1);
-  if (end != qp.req.una_psn || !has_outstanding(qp)) return;
-  const uint32_t known = qp.req.sacked_count;
-  const uint32_t highest = mark(qp.req, headers, tail, end);
-  if (qp.req.sacked_count != known) arm_probe(core, qp);
-  if (highest != end) repair(core, qp, highest);
+  if (psn_diff(end, req.una_psn) < 0 || psn_diff(end, req.sent_end) >= 0) return;
+  Heard heard{.highest = end};
+  mark_taken(qp, end, heard);
+  heard.highest = end;
+  mark_kept(qp, headers, tail, end, heard);
+  if (heard.news) arm_probe(core, qp);
+  if (heard.highest != end) repair(core, qp, req.requests, heard.highest);
 }
 
 void mark_arrived(RequesterState& req, uint32_t psn) noexcept {
@@ -131,7 +202,8 @@ uint32_t missing_end(const QueuePair& qp, const SendWqe& wqe) noexcept {
   const uint32_t whole = psn_add(wqe.first_psn, wqe.psn_count);
   if (req.send_psn == req.sent_end) return whole;
   uint32_t end = whole;
-  if (req.repairing && psn_diff(req.repair_end, end) < 0) end = req.repair_end;
+  if (req.repairing && within(req.answers, req.send_psn) && psn_diff(req.answers.to, end) < 0)
+    end = req.answers.to;
   if (req.sacked_count == 0) return end;
   for (uint32_t psn = psn_add(req.send_psn, 1); psn_diff(end, psn) > 0; psn = psn_add(psn, 1)) {
     if (psn_diff(psn, req.una_psn) >= static_cast<int32_t>(kReorderPackets)) return end;
@@ -140,26 +212,35 @@ uint32_t missing_end(const QueuePair& qp, const SendWqe& wqe) noexcept {
   return end;
 }
 
-void repair(Core& core, QueuePair& qp, uint32_t highest) noexcept {
+void repair(Core& core, QueuePair& qp, Repairs& of, uint32_t highest) noexcept {
   RequesterState& req = qp.req;
-  const uint32_t end = req.una_psn;
   note_arrival(core, qp, highest);
-  if (psn_diff(highest, req.round_mark) > 0) req.repaired_to = end;
-  if (psn_diff(highest, req.repaired_to) <= 0) return;
-  if (req.repaired_to == end) {
-    req.round_mark = req.sent_end;
+  if (psn_diff(highest, of.mark) > 0) of.from = of.to = req.una_psn;
+  if (psn_diff(highest, of.to) <= 0) return;
+  const bool begins = of.to == req.una_psn;
+  const bool walking = req.send_psn != req.sent_end;
+  if (begins) {
+    of.mark = req.sent_end;
     core.last_loss = core.now;
     note_loss(core, qp);
   }
-  const bool walking = req.send_psn != req.sent_end;
   keep_place(qp);
-  if (!walking || psn_diff(req.send_psn, req.repaired_to) > 0 || req.repaired_to == end) {
-    seek(qp, req.repaired_to);
+  if (!begins) settle_walk(req, of);
+  Repairs& other = &of == &req.requests ? req.answers : req.requests;
+  settle_walk(req, other);
+  of.to = highest;
+  uint32_t start = of.from;
+  req.repair_end = highest;
+  if (other.from != other.to) {
+    if (psn_diff(other.from, start) < 0) start = other.from;
+    if (psn_diff(other.to, highest) > 0) req.repair_end = other.to;
+  }
+  if (!walking || psn_diff(req.send_psn, start) > 0) {
+    seek(qp, start);
     ++core.stats.repairs;
   }
   req.repairing = true;
   req.failed = false;  // found out again when its turn comes
-  req.repair_end = req.repaired_to = highest;
   core.make_ready(qp);
 }
 
@@ -167,12 +248,12 @@ void skip_sacked(QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
   while (req.send_psn != req.sent_end) {
     if (req.repairing && psn_diff(req.send_psn, req.repair_end) >= 0) return resume_fresh(qp);
-    const int32_t ahead = psn_diff(req.send_psn, req.una_psn);
-    if (req.sacked_count == 0 || ahead == 0 || ahead >= static_cast<int32_t>(kReorderPackets))
-      return;
-    if (!sacked(qp, req.send_psn)) return;
     const SendWqe& wqe = qp.sq.at(req.cursor);
-    req.send_psn = psn_add(req.send_psn, 1);
+    const int32_t ahead = psn_diff(req.send_psn, req.una_psn);
+    const bool noted = req.sacked_count != 0 && ahead != 0 &&
+                       ahead < static_cast<int32_t>(kReorderPackets) && sacked(qp, req.send_psn);
+    if (!noted && (!req.repairing || due(req, wqe))) return;
+    req.send_psn = noted ? psn_add(req.send_psn, 1) : next_look(req, wqe);
     if (req.send_psn == psn_add(wqe.first_psn, wqe.psn_count)) ++req.cursor;
   }
   req.repairing = false;
@@ -184,7 +265,6 @@ bool keep_early(Core& core, QueuePair& qp, const wire::ParsedPacket& packet,
   if (core.options.go_back_n) return false;
   const int32_t distance = psn_diff(headers.psn, qp.resp.expected_psn);
   if (distance >= static_cast<int32_t>(kReorderPackets)) return false;
-  if (!headers.is(wire::kOpSend) && !headers.is(wire::kOpWrite)) return false;
   if (payload.size() > qp.mtu) return false;
   try {
     if (!qp.resp.early) qp.resp.early = std::make_unique<ReorderBuffer>(core.store);

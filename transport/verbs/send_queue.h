@@ -36,6 +36,7 @@ struct SendWqe {
   bool started = false;    // PSNs are assigned
   bool done = false;       // READ or atomic: the whole answer has arrived
   bool restarted = false;  // READ: was asked for again from its middle
+  bool held = false;       // READ or atomic: the peer has the request, as a SACK said
   uint32_t first_psn = 0;
   uint32_t psn_count = 0;     // READ: of the responses
   uint32_t ssn = 0;           // send sequence number of the message (IBA 9.7.7.2.1)
