@@ -29,12 +29,13 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
        {req.cursor, req.send_psn, req.next_psn, req.una_psn, req.sent_end, req.ssn, req.answers_due,
         req.answers_whole,
         req.read_psns, req.since_ack_req, req.credit_limit, req.timed_psn, req.window,
-        req.window_acked, req.repair_end, req.requests.from, req.requests.to, req.requests.mark,
-        req.answers.from, req.answers.to, req.answers.mark, req.fresh_cursor}) {
+        req.window_acked, req.repair_end, req.requests_to, req.answers_to, req.oldest_mark,
+        req.loss_mark, req.fresh_cursor}) {
     d.add(word);
   }
   for (const bool flag :
-       {req.credits_known, req.rnr_waiting, req.rewound, req.failed, req.timing, req.repairing}) {
+       {req.credits_known, req.rnr_waiting, req.rewound, req.failed, req.timing, req.repairing,
+        req.beyond}) {
     d.add(flag);
   }
   d.add(req.retries_left);
@@ -48,6 +49,10 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
   d.add(req.probe_deadline, now);
   d.add(req.rnr_deadline, now);
   for (const uint64_t word : req.sacked) d.add(word);
+  for (uint32_t psn = req.una_psn; req.repetitions && psn != req.sent_end; psn = wire::psn_add(psn, 1)) {
+    const engine::Repetition& last = (*req.repetitions)[psn % engine::kReorderPackets];
+    d.add(last.psn == psn ? last.mark : UINT32_MAX);
+  }
 }
 
 void add(Digest& d, const engine::ResponderState& resp) {

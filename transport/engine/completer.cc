@@ -42,6 +42,7 @@ void progress(Core& core, QueuePair& qp, uint32_t before) noexcept {
     req.failed = false;  // that was said of the WQE at the cursor
     if (req.repairing && psn_diff(req.una_psn, req.repair_end) >= 0) resume_fresh(qp);
   }
+  if (req.beyond) repair_beyond(core, qp);
   req.ack_deadline = req.probe_deadline = Instant::never();
   if (has_outstanding(qp)) arm_ack_timer(core, qp);
   core.make_ready(qp);
@@ -255,7 +256,7 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
   if (psn_diff(headers.psn, req.una_psn) < static_cast<int32_t>(kReorderPackets)) {
     if (sacked(qp, headers.psn)) return void(++core.stats.rx_stale_responses);
     if (!place_answer(core, qp, at, headers, payload)) {
-      if (qp.may_send()) repair(core, qp, req.answers, headers.psn);
+      if (qp.may_send()) repair(core, qp, req.answers_to, headers.psn);
       return;
     }
     mark_arrived(req, headers.psn);
@@ -263,7 +264,7 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
     if (++wqe.read_early == wqe.psn_count) ++req.answers_whole;
     core.make_ready(qp);  // another READ may have its turn
   }
-  repair(core, qp, req.answers, psn_add(headers.psn, 1));
+  repair(core, qp, req.answers_to, psn_add(headers.psn, 1));
 }
 
 void handle_read_response(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,

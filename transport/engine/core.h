@@ -170,8 +170,12 @@ bool sacked(const QueuePair& qp, uint32_t psn) noexcept;
 // The peer expects `end` now; it expected `before`.
 void forget_sacked(RequesterState& req, uint32_t before, uint32_t end) noexcept;
 void forget_all_sacked(QueuePair& qp) noexcept;
-// What was repaired before una_psn is history.
+// What was lost before una_psn is history.
 void forget_repairs(RequesterState& req) noexcept;
+// [first, end) is being sent again.
+void note_repetition(RequesterState& req, uint32_t first, uint32_t end) noexcept;
+// What could not be noted behind a gap may be asked for now.
+void repair_beyond(Core& core, QueuePair& qp) noexcept;
 // Before the sending goes back: remembers where it goes on afterwards.
 void keep_place(QueuePair& qp) noexcept;
 void resume_fresh(QueuePair& qp) noexcept;
@@ -181,11 +185,11 @@ void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
 // The peer has this packet, or its early answer is in place. Less than kReorderPackets after
 // una_psn.
 void mark_arrived(RequesterState& req, uint32_t psn) noexcept;
-// Something just before `highest` has arrived: sends again what is missing before it, `of` requests
-// or answers.
-void repair(Core& core, QueuePair& qp, Repairs& of, uint32_t highest) noexcept;
+// A request or an answer just before `highest` has arrived, `to` is RequesterState's of that kind:
+// sends again what that shows to be lost.
+void repair(Core& core, QueuePair& qp, uint32_t& to, uint32_t highest) noexcept;
 // How far a READ is to be asked for from send_psn on.
-uint32_t missing_end(const QueuePair& qp, const verbs::SendWqe& wqe) noexcept;
+uint32_t missing_end(QueuePair& qp, const verbs::SendWqe& wqe) noexcept;
 // Steps over what the peer has, and ends the walk where it ends.
 void skip_sacked(QueuePair& qp) noexcept;
 // Responder: true if a packet after a gap is kept.

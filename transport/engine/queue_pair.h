@@ -29,13 +29,12 @@ inline constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anythin
 // (docs/wire.md, 2.1).
 inline constexpr uint32_t kAnswersPerAgreed = 4;
 
-// What is missing is sent again once a round. News of something that was sent after the round began
-// are the beginning of the next one.
-struct Repairs {
-  uint32_t from = 0;  // in [from, to) it is still to be sent, as far as the walk has not come
-  uint32_t to = 0;    // before that it was
-  uint32_t mark = 0;  // sent_end when the round began
+// What was sent again lately, by PSN modulo. Made at the first loss.
+struct Repetition {
+  uint32_t psn = UINT32_MAX;  // whose place it is
+  uint32_t mark = 0;          // sent_end at that time: what has this PSN was sent later
 };
+using Repetitions = std::array<Repetition, kReorderPackets>;
 
 // PSNs:  una_psn <= send_psn <= next_psn, and una_psn <= sent_end <= next_psn (windows of 24 bits).
 // WQEs:  sq.head <= cursor <= sq.tail.
@@ -77,8 +76,12 @@ struct RequesterState {
   uint32_t sacked_count = 0;
   bool repairing = false;  // the walk from an earlier PSN ends at repair_end
   uint32_t repair_end = 0;
-  Repairs requests;           // what SACKs show to be missing
-  Repairs answers;            // what later answers show to be missing
+  uint32_t requests_to = 0;  // one past the highest request that the peer is known to have
+  uint32_t answers_to = 0;   // one past the highest answer that came
+  uint32_t oldest_mark = 0;  // no repetition that is still missing has an older one
+  uint32_t loss_mark = 0;    // sent_end when the window was last narrowed
+  bool beyond = false;       // more is missing than can be noted
+  std::unique_ptr<Repetitions> repetitions;
   uint32_t fresh_cursor = 0;  // the cursor of sent_end, while send_psn is before that
   Instant rnr_deadline = Instant::never();
 };

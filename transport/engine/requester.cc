@@ -239,10 +239,15 @@ bool run_local(Core& core, QueuePair& qp) {
   return done;
 }
 
-void after_send(Core& core, QueuePair& qp) {
+// `psn` is that of the packet.
+void after_send(Core& core, QueuePair& qp, uint32_t psn) {
   RequesterState& req = qp.req;
   if (qp.reliable) {
-    if (psn_diff(req.send_psn, req.sent_end) > 0) req.sent_end = req.send_psn;
+    if (psn == req.sent_end) {
+      req.sent_end = req.send_psn;
+    } else {
+      note_repetition(req, psn, req.send_psn);
+    }
     if (req.ack_deadline.is_never() && req.probe_deadline.is_never()) arm_ack_timer(core, qp);
     return;
   }
@@ -291,7 +296,7 @@ bool next_request(Core& core, QueuePair& qp, TxPacket& packet) {
                                        : make_message_packet(core, qp, wqe, packet);
   if (!made) return false;
   if (qp.type == QpType::kXrcSend) packet.headers.srq_number = wqe.remote_qpn;
-  after_send(core, qp);
+  after_send(core, qp, packet.headers.psn);
   return true;
 }
 

@@ -2,9 +2,9 @@
 //
 // The responder keeps what comes after a gap and says what it has; the requester sends only what is
 // missing. News are of two kinds: a SACK shows which requests were lost, and an answer which ones
-// before it were. Each kind repairs every packet once (Repairs); a second repair waits until
-// something that was sent after the first one has arrived, or for the measured timer. A walk is the
-// ordinary sending from an earlier PSN, with the packets that the peer has stepped over.
+// before it were. What was sent again is so once more when something that was sent after that has
+// arrived (Repetition), or by the measured timer. A walk is the ordinary sending from an earlier
+// PSN, with the packets that are not due stepped over.
 #include <algorithm>
 #include <bit>
 
@@ -101,35 +101,60 @@ void seek(QueuePair& qp, uint32_t psn) noexcept {
   }
 }
 
-bool within(const Repairs& of, uint32_t psn) noexcept {
-  return psn_diff(psn, of.from) >= 0 && psn_diff(of.to, psn) > 0;
+bool is_noted(const QueuePair& qp, uint32_t psn) noexcept {
+  const int32_t ahead = psn_diff(psn, qp.req.una_psn);
+  return qp.req.sacked_count != 0 && ahead != 0 && ahead < static_cast<int32_t>(kReorderPackets) &&
+         sacked(qp, psn);
 }
 
-// Whether the walk sends again what is at send_psn.
-bool due(const RequesterState& req, const SendWqe& wqe) noexcept {
-  if (!wqe.wants_answer()) return within(req.requests, req.send_psn);
-  const bool taken = wqe.held || wqe.read_packets != 0 || wqe.read_early != 0;
-  return within(req.answers, req.send_psn) || (!taken && within(req.requests, req.send_psn));
+// How far the news reach that show `psn` of this WQE to be lost, unless it was sent again; `psn` if
+// there are none. A request was taken if a SACK or an answer said so.
+uint32_t news_of(const RequesterState& req, const SendWqe& wqe, uint32_t psn) noexcept {
+  const bool answer = wqe.wants_answer();
+  if (answer && psn_diff(req.answers_to, psn) > 0) return req.answers_to;
+  const bool taken = answer && (wqe.held || wqe.read_packets != 0 || wqe.read_early != 0);
+  return !taken && psn_diff(req.requests_to, psn) > 0 ? req.requests_to : psn;
 }
 
-// Where the walk looks next, after send_psn was stepped over.
-uint32_t next_look(const RequesterState& req, const SendWqe& wqe) noexcept {
-  if (!wqe.wants_answer() || within(req.answers, req.send_psn)) return psn_add(req.send_psn, 1);
-  const uint32_t end = psn_add(wqe.first_psn, wqe.psn_count);
-  const bool inside =
-      psn_diff(req.answers.from, req.send_psn) > 0 && within(req.answers, req.answers.from);
-  return inside && psn_diff(end, req.answers.from) > 0 ? req.answers.from : end;
+// Whether it is to be sent again now.
+bool due(RequesterState& req, const SendWqe& wqe, uint32_t psn) noexcept {
+  const uint32_t news = news_of(req, wqe, psn);
+  if (news == psn) return false;
+  const Repetition& last = (*req.repetitions)[psn % kReorderPackets];
+  if (last.psn != psn || psn_diff(news, last.mark) > 0) return true;
+  if (psn_diff(last.mark, req.oldest_mark) < 0) req.oldest_mark = last.mark;
+  return false;
 }
 
-// What the walk has done is not to be sent again by the next one. A walk that goes back altogether
-// was to send everything.
-void settle_walk(const RequesterState& req, Repairs& of) noexcept {
-  const bool walking = req.send_psn != req.sent_end;
-  if (!walking || psn_diff(req.send_psn, of.to) > 0) {
-    of.from = of.to;
-  } else if (!req.repairing || psn_diff(req.send_psn, of.from) > 0) {
-    of.from = req.send_psn;
+// Where the walk looks next, after it has stepped over `psn`.
+uint32_t next_look(const RequesterState& req, const SendWqe& wqe, uint32_t psn) noexcept {
+  const bool rest = wqe.wants_answer() && psn_diff(req.answers_to, psn) <= 0;
+  return rest ? psn_add(wqe.first_psn, wqe.psn_count) : psn_add(psn, 1);
+}
+
+// Walks from `start` to where the news end.
+void walk(Core& core, QueuePair& qp, uint32_t start) noexcept {
+  RequesterState& req = qp.req;
+  keep_place(qp);
+  const bool walking = req.repairing && req.send_psn != req.sent_end;
+  if (!walking || psn_diff(req.send_psn, start) > 0) {
+    seek(qp, start);
+    ++core.stats.repairs;
   }
+  const bool farther = psn_diff(req.answers_to, req.requests_to) > 0;
+  req.repair_end = farther ? req.answers_to : req.requests_to;
+  req.repairing = true;
+  req.failed = false;  // found out again when its turn comes
+  core.make_ready(qp);
+}
+
+bool make_repetitions(RequesterState& req) noexcept {
+  try {
+    if (!req.repetitions) req.repetitions = std::make_unique<Repetitions>();
+  } catch (const std::bad_alloc&) {
+    return false;  // the measured timer does it
+  }
+  return true;
 }
 
 }  // namespace
@@ -161,11 +186,22 @@ void forget_all_sacked(QueuePair& qp) noexcept {
 
 // Left behind they would come to lie ahead of us, once half of the PSNs have passed.
 void forget_repairs(RequesterState& req) noexcept {
-  for (Repairs* of : {&req.requests, &req.answers}) {
-    for (uint32_t* psn : {&of->from, &of->to, &of->mark}) {
-      if (psn_diff(*psn, req.una_psn) < 0) *psn = req.una_psn;
-    }
+  for (uint32_t* psn : {&req.requests_to, &req.answers_to, &req.oldest_mark, &req.loss_mark}) {
+    if (psn_diff(*psn, req.una_psn) < 0) *psn = req.una_psn;
   }
+}
+
+void note_repetition(RequesterState& req, uint32_t first, uint32_t end) noexcept {
+  if (!make_repetitions(req)) return;
+  const uint32_t limit = psn_add(req.una_psn, kReorderPackets);
+  if (psn_diff(end, limit) > 0) end = limit;
+  for (uint32_t psn = first; psn_diff(end, psn) > 0; psn = psn_add(psn, 1))
+    (*req.repetitions)[psn % kReorderPackets] = {psn, req.sent_end};
+}
+
+void repair_beyond(Core& core, QueuePair& qp) noexcept {
+  qp.req.beyond = false;
+  if (has_outstanding(qp)) walk(core, qp, qp.req.una_psn);
 }
 
 void keep_place(QueuePair& qp) noexcept {
@@ -188,7 +224,7 @@ void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
   heard.highest = end;
   mark_kept(qp, headers, tail, end, heard);
   if (heard.news) arm_probe(core, qp);
-  if (heard.highest != end) repair(core, qp, req.requests, heard.highest);
+  if (heard.highest != end) repair(core, qp, req.requests_to, heard.highest);
 }
 
 void mark_arrived(RequesterState& req, uint32_t psn) noexcept {
@@ -197,51 +233,36 @@ void mark_arrived(RequesterState& req, uint32_t psn) noexcept {
   ++req.sacked_count;
 }
 
-uint32_t missing_end(const QueuePair& qp, const SendWqe& wqe) noexcept {
-  const RequesterState& req = qp.req;
+uint32_t missing_end(QueuePair& qp, const SendWqe& wqe) noexcept {
+  RequesterState& req = qp.req;
   const uint32_t whole = psn_add(wqe.first_psn, wqe.psn_count);
   if (req.send_psn == req.sent_end) return whole;
-  uint32_t end = whole;
-  if (req.repairing && within(req.answers, req.send_psn) && psn_diff(req.answers.to, end) < 0)
-    end = req.answers.to;
-  if (req.sacked_count == 0) return end;
-  for (uint32_t psn = psn_add(req.send_psn, 1); psn_diff(end, psn) > 0; psn = psn_add(psn, 1)) {
-    if (psn_diff(psn, req.una_psn) >= static_cast<int32_t>(kReorderPackets)) return end;
-    if (sacked(qp, psn)) return psn;
+  const bool parts = req.repairing && psn_diff(req.answers_to, req.send_psn) > 0;
+  if (!parts && req.sacked_count == 0) return whole;
+  for (uint32_t psn = psn_add(req.send_psn, 1); psn_diff(whole, psn) > 0; psn = psn_add(psn, 1)) {
+    if (psn_diff(psn, req.una_psn) >= static_cast<int32_t>(kReorderPackets))
+      return parts ? psn : whole;
+    if (sacked(qp, psn) || (parts && !due(req, wqe, psn))) return psn;
   }
-  return end;
+  return whole;
 }
 
-void repair(Core& core, QueuePair& qp, Repairs& of, uint32_t highest) noexcept {
+void repair(Core& core, QueuePair& qp, uint32_t& to, uint32_t highest) noexcept {
   RequesterState& req = qp.req;
   note_arrival(core, qp, highest);
-  if (psn_diff(highest, of.mark) > 0) of.from = of.to = req.una_psn;
-  if (psn_diff(highest, of.to) <= 0) return;
-  const bool begins = of.to == req.una_psn;
-  const bool walking = req.send_psn != req.sent_end;
-  if (begins) {
-    of.mark = req.sent_end;
+  const bool farther = psn_diff(highest, to) > 0;
+  const bool again = psn_diff(highest, req.oldest_mark) > 0;
+  if ((!farther && !again) || !make_repetitions(req)) return;
+  const uint32_t start = again ? req.una_psn : to;
+  if (farther) to = highest;
+  if (!again && psn_add(start, 1) == highest && is_noted(qp, start)) return;
+  if (psn_diff(highest, req.loss_mark) > 0) {
+    req.loss_mark = req.sent_end;
     core.last_loss = core.now;
     note_loss(core, qp);
   }
-  keep_place(qp);
-  if (!begins) settle_walk(req, of);
-  Repairs& other = &of == &req.requests ? req.answers : req.requests;
-  settle_walk(req, other);
-  of.to = highest;
-  uint32_t start = of.from;
-  req.repair_end = highest;
-  if (other.from != other.to) {
-    if (psn_diff(other.from, start) < 0) start = other.from;
-    if (psn_diff(other.to, highest) > 0) req.repair_end = other.to;
-  }
-  if (!walking || psn_diff(req.send_psn, start) > 0) {
-    seek(qp, start);
-    ++core.stats.repairs;
-  }
-  req.repairing = true;
-  req.failed = false;  // found out again when its turn comes
-  core.make_ready(qp);
+  if (again) req.oldest_mark = req.sent_end;
+  walk(core, qp, start);
 }
 
 void skip_sacked(QueuePair& qp) noexcept {
@@ -249,11 +270,14 @@ void skip_sacked(QueuePair& qp) noexcept {
   while (req.send_psn != req.sent_end) {
     if (req.repairing && psn_diff(req.send_psn, req.repair_end) >= 0) return resume_fresh(qp);
     const SendWqe& wqe = qp.sq.at(req.cursor);
-    const int32_t ahead = psn_diff(req.send_psn, req.una_psn);
-    const bool noted = req.sacked_count != 0 && ahead != 0 &&
-                       ahead < static_cast<int32_t>(kReorderPackets) && sacked(qp, req.send_psn);
-    if (!noted && (!req.repairing || due(req, wqe))) return;
-    req.send_psn = noted ? psn_add(req.send_psn, 1) : next_look(req, wqe);
+    const bool noted = is_noted(qp, req.send_psn);
+    if (!noted && !req.repairing) return;
+    if (!noted && psn_diff(req.send_psn, req.una_psn) >= static_cast<int32_t>(kReorderPackets)) {
+      req.beyond = true;
+      return resume_fresh(qp);
+    }
+    if (!noted && due(req, wqe, req.send_psn)) return;
+    req.send_psn = noted ? psn_add(req.send_psn, 1) : next_look(req, wqe, req.send_psn);
     if (req.send_psn == psn_add(wqe.first_psn, wqe.psn_count)) ++req.cursor;
   }
   req.repairing = false;
