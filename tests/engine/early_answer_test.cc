@@ -75,6 +75,21 @@ TEST(EarlyAnswer, MakesRoomForAnotherRead) {
   h.expect_silence();
 }
 
+TEST(EarlyAnswer, PutsOffTheMeasuredTimer) {
+  Harness h({.timeout = 0});
+  h.post(WrOpcode::kRdmaRead, 1, 0, 4 * kMtu);
+  expect_request(h, kSqPsn);
+  const Duration interval = h.endpoint->next_deadline() - h.now;
+  for (uint32_t i = 1; i < 3; ++i) {
+    h.pass(Duration{interval.ns - 1});
+    h.receive(h.from_peer(Opcode::kRcReadResponseMiddle, kSqPsn + i), bytes(kMtu));
+  }
+  expect_request(h, kSqPsn);  // what they show to be lost, once
+  h.expect_silence();
+  h.pass(interval);
+  expect_request(h, kSqPsn);
+}
+
 // The responder keeps no more of them.
 TEST(EarlyAnswer, MakesRoomForSoManyReadsOnly) {
   Harness h({.timeout = 0});

@@ -258,10 +258,37 @@ TEST(Selective, AfterTheAckTimeoutNothingIsTakenForGranted) {
   send_five_packets(h);
   receive_sack(h, kSqPsn, 0b111);
   h.expect_packet(Opcode::kRcSendMiddle);
+  h.pass(Duration::from_ms(1));  // the SACK was something
+  h.expect_packet(Opcode::kRcSendMiddle);
+  h.expect_silence();
   h.pass(Duration::from_ms(1));
   for (uint32_t i = 1; i < 4; ++i)
     EXPECT_EQ(h.expect_packet(Opcode::kRcSendMiddle).headers.psn, kSqPsn + i);
   h.expect_packet(Opcode::kRcSendLast);
+}
+
+// retry_cnt is for a peer from which nothing comes any more.
+TEST(Selective, AnAckTimeoutInWhichSomethingArrivedCostsNoRetry) {
+  Harness h({.retry_cnt = 0, .timeout = 10});  // 4.2 ms
+  send_five_packets(h);
+  for (const uint32_t bits : {0b1u, 0b11u}) {
+    h.pass(Duration::from_us(4000));
+    receive_sack(h, kSqPsn - 1, bits);
+    h.pass(Duration::from_us(300));
+    h.expect_no_completion();
+  }
+  receive_sack(h, kSqPsn - 1, 0b11);  // no news
+  h.pass(Duration::from_us(4300));
+  EXPECT_EQ(h.expect_completion(WcStatus::kRetryExc).vendor_err, kVendorRetryTimeout);
+}
+
+TEST(Selective, TheMeasuredTimerBeginsAnewAfterAnAckTimeout) {
+  Harness h({.timeout = 14});  // 67 ms
+  h.post(WrOpcode::kSend, 1, 0, 8);
+  h.expect_packet(Opcode::kRcSendOnly);
+  const Duration first = h.endpoint->next_deadline() - h.now;
+  while (h.qp->req.retries_left == 2) h.pass(h.endpoint->next_deadline() - h.now);
+  EXPECT_EQ((h.endpoint->next_deadline() - h.now).ns, first.ns);
 }
 
 TEST(Selective, AReadIsAskedForAgainOnlyWhereAnswersAreMissing) {

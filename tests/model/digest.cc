@@ -34,7 +34,7 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
     d.add(word);
   }
   for (const bool flag :
-       {req.credits_known, req.rnr_waiting, req.rewound, req.failed, req.timing, req.repairing,
+       {req.credits_known, req.rnr_waiting, req.rewound, req.failed, req.timing, req.repairing, req.heard,
         req.beyond}) {
     d.add(flag);
   }

@@ -260,6 +260,7 @@ void early_answer(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
       return;
     }
     mark_arrived(req, headers.psn);
+    note_news(core, qp);
     SendWqe& wqe = qp.sq.at(at);
     if (++wqe.read_early == wqe.psn_count) ++req.answers_whole;
     core.make_ready(qp);  // another READ may have its turn
@@ -301,9 +302,12 @@ void handle_ack_timeout(Core& core, QueuePair& qp) {
   if (!has_outstanding(qp)) return;
   ++core.stats.timeouts;
   if (req.peer_gone) return fail_send(core, qp, WcStatus::kRetryExc, kVendorPeerProcess);
-  if (req.retries_left == 0) return fail_send(core, qp, WcStatus::kRetryExc, kVendorRetryTimeout);
-  --req.retries_left;
-  forget_all_sacked(qp);  // a peer that lost what it had kept must not keep us from sending it
+  if (!req.heard) {
+    if (req.retries_left == 0) return fail_send(core, qp, WcStatus::kRetryExc, kVendorRetryTimeout);
+    --req.retries_left;
+    forget_all_sacked(qp);  // a peer that lost what it had kept must not keep us from sending it
+  }
+  req.backoff = 0;
   rewind(core, qp);
   arm_ack_timer(core, qp);
 }
@@ -312,6 +316,7 @@ void handle_ack_timeout(Core& core, QueuePair& qp) {
 
 void arm_ack_timer(Core& core, QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
+  req.heard = false;
   if (req.peer_gone) {
     req.ack_deadline = core.now + core.options.farewell_grace;
   } else if (qp.attr.timeout != 0) {  // C-090: 0 is never

@@ -60,6 +60,7 @@ struct RequesterState {
   WcStatus fail_status = WcStatus::kSuccess;
   uint32_t fail_vendor = 0;
   Instant ack_deadline = Instant::never();
+  bool heard = false;  // since that was set something has arrived behind una_psn
   // recovery.cc
   int64_t srtt_ns = 0;  // round trip: smoothed mean (0: not measured yet) and mean deviation
   int64_t rttvar_ns = 0;

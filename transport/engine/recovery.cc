@@ -4,8 +4,8 @@
 // milliseconds to seconds. Far below it the requester repeats by a timer of its own, measured from
 // the round trip (RFC 6298: smoothed mean and mean deviation; after two in vain the
 // interval doubles).
-// Such a repetition uses up no retry_cnt. While the peer goes on naming packets that have arrived
-// (selective.cc) there is no silence.
+// Such a repetition uses up no retry_cnt. While packets go on arriving behind a gap (selective.cc)
+// there is no silence, and an ACK timeout in which some did uses up none either.
 //
 // A loss narrows the window and progress widens it again (additive increase, multiplicative
 // decrease; RFC 5681): a receiver that cannot keep up is not sent more than it takes. What the peer
@@ -84,6 +84,12 @@ void note_loss(Core& core, QueuePair& qp) noexcept {
   req.window_acked = 0;
   req.window =
       std::max(req.window / 2, std::min(core.options.window_least, core.options.window_packets));
+}
+
+void note_news(Core& core, QueuePair& qp) noexcept {
+  qp.req.heard = true;
+  qp.req.backoff = 0;
+  arm_probe(core, qp);
 }
 
 void handle_probe_timeout(Core& core, QueuePair& qp) {

@@ -223,7 +223,7 @@ void handle_sack(Core& core, QueuePair& qp, const wire::PacketHeaders& headers,
   mark_taken(qp, end, heard);
   heard.highest = end;
   mark_kept(qp, headers, tail, end, heard);
-  if (heard.news) arm_probe(core, qp);
+  if (heard.news) note_news(core, qp);
   if (heard.highest != end) repair(core, qp, req.requests_to, heard.highest);
 }
 
