@@ -64,15 +64,18 @@ TEST(ManagerFlow, ASelfTestThatFailsAtEitherEndIsHeededByBoth) {
   }
 }
 
-TEST(ManagerFlow, RingsTooShortForCreditsOfferNone) {
-  ManagerWorld world;
-  world.configs[0].ring_entries = 4;
-  world.flow_outcomes = {FlowOutcome::kMissing, FlowOutcome::kMissing};
-  boot_both(world);
-  world.run(Duration::from_s(1));
-  ASSERT_TRUE(world.up());
-  EXPECT_EQ(path_of(world, 0).flow, PathFlow::kE2e) << "nothing else is to be had";
-  EXPECT_EQ(path_of(world, 0).flow_reason, FlowReason::kOffered);
+TEST(ManagerFlow, ShortRingsOfferWhatTheyCanDo) {
+  for (const auto& [entries, flow, tested] :
+       {std::tuple(7, PathFlow::kE2e, false), std::tuple(8, PathFlow::kCredits, false),
+        std::tuple(63, PathFlow::kCredits, false), std::tuple(64, PathFlow::kE2e, true)}) {
+    ManagerWorld world;
+    world.configs[0].ring_entries = static_cast<uint16_t>(entries);
+    boot_both(world);
+    world.run(Duration::from_s(1));
+    ASSERT_TRUE(world.up());
+    EXPECT_EQ(path_of(world, 0).flow, flow) << entries;
+    EXPECT_EQ(path_of(world, 0).flow_reason, tested ? FlowReason::kTested : FlowReason::kOffered);
+  }
 }
 
 // A rail that cannot be held yet, because a stopped process has its lock, holds up its own cable.

@@ -21,6 +21,7 @@ constexpr Duration kLimit = Duration::from_s(10);
 
 WorldConfig config_of(uint32_t hop_count) {
   WorldConfig c;
+  c.host = {.cables = 1, .ring_entries = 64, .rx_buffers = 192};
   c.fabric.fixed_paths = false;
   c.fabric.hop_count = hop_count;
   c.bring_up = false;
@@ -40,6 +41,7 @@ class ControllerTest : public ::testing::Test {
       fabric::ManagerConfig config;
       config.host_name = "host" + std::to_string(h);
       config.incarnation = 100 + h;
+      config.ring_entries = 64;
       Controller::Hooks hooks;
       hooks.link = [this, h](uint32_t, bool open, uint32_t) { open_[h] = open; };
       hooks.log = [](bool, const std::string&) {};
@@ -83,6 +85,7 @@ TEST_F(ControllerTest, FramesPassBetweenTheFirstRings) {
   start(kBarlowRidge, kBarlowRidge);
   ASSERT_TRUE(run_until_open());
   EXPECT_EQ(port(0).path->rx_ring, 1u);
+  EXPECT_EQ(port(0).path->flow_reason, fabric::FlowReason::kTested);
   expect_frames();
 }
 

@@ -19,9 +19,13 @@ constexpr uint32_t kBoth = kPathFeatureE2e | kPathFeatureCredits;
 
 }  // namespace
 
+// Short rings can have no credits in software, or none that hardware is tried against.
 uint32_t Port::my_features() const {
-  const bool long_enough = config_.ring_entries >= wire::tb::kCreditRingEntriesMin;
-  return config_.flow_features & (long_enough ? kBoth : kPathFeatureE2e);
+  const uint32_t entries = config_.ring_entries;
+  if (entries < wire::tb::kCreditRingEntriesMin) return config_.flow_features & kPathFeatureE2e;
+  const bool short_of_test = entries < wire::tb::kFlowTestRingEntriesMin;
+  if (config_.flow_features == kBoth && short_of_test) return kPathFeatureCredits;
+  return config_.flow_features;
 }
 
 uint32_t Port::agreed_features() const { return my_features() & negotiator_.agreed()->features; }

@@ -12,6 +12,8 @@ namespace tbt::wire::tb {
 
 inline constexpr Uuid kFlowProtocol = uuid("457c935e-e719-4a66-89fd-eddda41ed963");
 inline constexpr uint32_t kFlowVersion = 1;
+// Receive rings that are shorter do not hold the frames of the self-test.
+inline constexpr uint32_t kFlowTestRingEntriesMin = 64;
 
 // The flow control of a path, the same at both ends.
 enum class PathFlow : uint8_t {
