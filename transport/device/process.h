@@ -41,6 +41,8 @@ class Process final : private engine::Router {
   // The one of this process, attached at the first call that finds a daemon. nullptr: none, see
   // `why`.
   static Process* get(Status& why);
+  // For get(), and for tests, which attach by themselves.
+  Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm);
   // False in the child of a fork: nothing here may be used there.
   static bool usable() noexcept;
 
@@ -92,7 +94,6 @@ class Process final : private engine::Router {
   void sent_to_self() noexcept;
 
  private:
-  Process(std::unique_ptr<fabric::Attachment> attachment, uint32_t rc_loss_ppm);
   std::optional<verbs::Path> resolve(uint8_t port, const AddressVector& address,
                                      uint32_t spread) const override;
   bool lasts(const verbs::Path& path) const override { return routes_.lasts(path.rail); }
