@@ -80,13 +80,14 @@ Result<std::unique_ptr<Daemon>> Daemon::start(const DaemonOptions& options, Inhe
     daemon->pid_path_.clear();
     return s;
   }
-  auto hardware = options.controller.empty()
-                      ? EmulatedHardware::open(options.host, options.hosts, std::move(all.hardware))
-                      : VfioHardware::open({.address = options.controller,
-                                            .host = options.host,
-                                            .goes_on = all.restarts > 0,
-                                            .direct = options.direct},
-                                           std::move(all.hardware));
+  auto hardware =
+      options.controller.empty()
+          ? EmulatedHardware::open(options.host, options.hosts, std::move(all.hardware))
+          : VfioHardware::open({.address = options.controller,
+                                .host = options.host,
+                                .goes_on = all.restarts > 0,
+                                .direct = options.direct && VfioHardware::kernel_takes_back()},
+                               std::move(all.hardware));
   if (!hardware) return hardware.error();
   daemon->hardware_ = std::move(hardware).value();
   daemon->host_ = &daemon->hardware_->host();

@@ -18,13 +18,6 @@ namespace {
 
 constexpr size_t kDescriptors = 5;
 
-// Before Linux 6.0 memory can be unmapped by the process that mapped it, and by no other, so a dead
-// one's would stay for ever.
-bool kernel_takes_back() {
-  utsname names{};
-  return ::uname(&names) == 0 && std::atoi(names.release) >= 6;
-}
-
 void drain(int eventfd) {
   uint64_t count = 0;
   while (::read(eventfd, &count, sizeof count) > 0) continue;
@@ -80,8 +73,15 @@ VfioHardware::VfioHardware(const Options& options, std::unique_ptr<fabric::Attac
   host_->device = std::move(device);
 }
 
+// Not before Linux 6.0.
+bool VfioHardware::kernel_takes_back() {
+  utsname names{};
+  return ::uname(&names) == 0 && std::atoi(names.release) >= 6;
+}
+
 Result<std::unique_ptr<Hardware>> VfioHardware::open(const Options& options,
-                                                     std::vector<sys::UniqueFd> fds) {
+                                                     std::vector<sys::UniqueFd> fds,
+                                                     rail::nhi::VfioKernel& kernel) {
   if (fds.size() != kDescriptors) {
     return Status(EPROTO, "descriptors of the controller are missing");
   }
@@ -91,17 +91,16 @@ Result<std::unique_ptr<Hardware>> VfioHardware::open(const Options& options,
   const rail::nhi::VfioHandles handles{
       .container = fds[2].release(), .group = fds[3].release(), .device = fds[4].release()};
   auto device = rail::nhi::VfioDevice::open({.address = options.address,
-                                             .root = {},
+                                             .root = options.root,
                                              .memory = {memory.base(), memory.bytes()},
                                              .inherited = handles,
-                                             .goes_on = options.goes_on});
+                                             .goes_on = options.goes_on},
+                                            kernel);
   if (!device) return device.error();
   // A vector that fired while no daemon was there has told nobody.
   if (options.goes_on) memory.wake_for_interrupt();
-  Options known = options;
-  known.direct = options.direct && kernel_takes_back();
   return std::unique_ptr<Hardware>(
-      new VfioHardware(known, std::move(mapped).value(), std::move(device).value()));
+      new VfioHardware(options, std::move(mapped).value(), std::move(device).value()));
 }
 
 Answer VfioHardware::grant(rail::SlotId slot) const {

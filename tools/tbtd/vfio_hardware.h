@@ -40,10 +40,15 @@ class VfioHardware final : public Hardware {
     std::string address;
     uint32_t host = 0;
     bool goes_on = false;  // for a daemon that was killed
-    bool direct = true;    // processes may map their own memory, if the kernel lets us take it back
+    bool direct = true;    // processes may map their own memory
+    std::string root{};    // as in VfioOptions
   };
-  static Result<std::unique_ptr<Hardware>> open(const Options& options,
-                                                std::vector<sys::UniqueFd> fds);
+  static Result<std::unique_ptr<Hardware>> open(
+      const Options& options, std::vector<sys::UniqueFd> fds,
+      rail::nhi::VfioKernel& kernel = rail::nhi::VfioKernel::real());
+  // Whether memory can be unmapped by another process than the one that mapped it. If not, what a
+  // dead one has mapped would stay for ever, so none may.
+  static bool kernel_takes_back();
 
   // Of a real cable only its port is known.
   [[nodiscard]] uint32_t cable_number(uint32_t port) const override { return port; }
