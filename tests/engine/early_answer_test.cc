@@ -147,6 +147,31 @@ TEST(EarlyAnswer, ALargeReadIsAskedForWhileTheOneBeforeItArrives) {
   expect_request(h, kSqPsn + Options{}.window_packets);
 }
 
+// Of a READ that is longer than can be noted behind a gap the end is asked for as it comes nearer.
+TEST(EarlyAnswer, WhatIsMissingTooFarBehindAGapIsAskedForLater) {
+  constexpr uint32_t kSges = kReorderPackets / kPackets + 1;
+  Harness h({.timeout = 0, .caps = {16, 16, kSges, 4, 64}});
+  const std::vector<Sge> sges(kSges, Sge{h.address(0), kPackets * kMtu, h.key});
+  SendWr wr;
+  wr.sg_list = sges.data();
+  wr.num_sge = kSges;
+  wr.opcode = WrOpcode::kRdmaRead;
+  wr.remote_addr = 0x10000;
+  wr.rkey = 0x77;
+  ASSERT_TRUE(h.try_post(wr).ok());
+  expect_request(h, kSqPsn);
+  h.receive(h.from_peer(Opcode::kRcReadResponseMiddle, kSqPsn + kReorderPackets + 1), bytes(kMtu));
+  const Sent all = h.expect_packet(Opcode::kRcReadRequest);
+  EXPECT_EQ(all.headers.psn, kSqPsn);
+  EXPECT_EQ(all.headers.dma_length, kReorderPackets * kMtu);
+  h.expect_silence();
+  h.receive(h.from_peer(Opcode::kRcReadResponseFirst, kSqPsn), bytes(kMtu));
+  const Sent more = h.expect_packet(Opcode::kRcReadRequest);
+  EXPECT_EQ(more.headers.psn, kSqPsn + kReorderPackets);
+  EXPECT_EQ(more.headers.dma_length, kMtu);
+  h.expect_silence();
+}
+
 // What cannot be noted behind a gap would have to be sent again.
 TEST(EarlyAnswer, NoMoreIsAskedForThanCanBeNoted) {
   constexpr uint32_t kFit = kReorderPackets / kPackets;
