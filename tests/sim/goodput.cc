@@ -39,9 +39,10 @@ struct Pace {
   int64_t look_ns;  // 0: whenever there is something
 };
 
-// The losses, and how much of the clean cable's goodput must be left at each.
+// The losses, and how much of the clean cable's goodput must be left at each: somewhat less than
+// is.
 constexpr std::array<uint32_t, 6> kLossesPpm = {100, 1000, 10000, 50000, 100000, 300000};
-constexpr std::array<int, kLossesPpm.size()> kFloors = {99, 97, 90, 60, 40, 5};
+constexpr std::array<int, kLossesPpm.size()> kFloors = {99, 99, 95, 80, 65, 20};
 
 class Host final : private engine::Router {
  public:
