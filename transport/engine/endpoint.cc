@@ -87,11 +87,13 @@ void start_receiving(QueuePair& qp, std::vector<Resource> resources) noexcept {
   qp.resp.resources = std::move(resources);
 }
 
-void start_sending(const Core& core, QueuePair& qp) noexcept {
+void start_sending(const Core& core, QueuePair& qp,
+                   std::unique_ptr<Repetitions> repetitions) noexcept {
   RequesterState& req = qp.req;
   req.window = core.options.window_packets;
   req.send_psn = req.next_psn = req.una_psn = req.sent_end = qp.attr.sq_psn;
   req.requests_to = req.answers_to = req.oldest_mark = req.loss_mark = qp.attr.sq_psn;
+  req.repetitions = std::move(repetitions);
   req.retries_left = qp.attr.retry_cnt;
   req.rnr_retries_left = qp.attr.rnr_retry;
 }
@@ -343,7 +345,11 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
     return {};
   }
   const bool to_receive = qp.state == QpState::kInit && target == QpState::kRtr;
-  std::vector<Resource> resources;  // before anything is changed: this may throw
+  const bool to_send = qp.state == QpState::kRtr && target == QpState::kRts;
+  // Before anything is changed: this may throw.
+  std::vector<Resource> resources;
+  std::unique_ptr<Repetitions> repetitions;
+  if (to_send && qp.reliable) repetitions = std::make_unique<Repetitions>();
   if (to_receive) {
     const bool told = (mask & kQpMaxDestRdAtomic) != 0;
     const uint32_t agreed = told ? attr.max_dest_rd_atomic : qp.attr.max_dest_rd_atomic;
@@ -357,7 +363,7 @@ Status Endpoint::modify_qp(Instant now, QueuePair& qp, const QpAttr& attr, uint3
   const QpState before = std::exchange(qp.state, target);
   if (path) set_path(core, qp, *path);
   if (to_receive) start_receiving(qp, std::move(resources));
-  if (before == QpState::kRtr && target == QpState::kRts) start_sending(core, qp);
+  if (to_send) start_sending(core, qp, std::move(repetitions));
   if (before == QpState::kRts && target == QpState::kSqd) {
     qp.draining = true;
     check_drained(core, qp);

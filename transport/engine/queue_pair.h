@@ -29,7 +29,7 @@ inline constexpr Duration kProbeFirst = Duration::from_ms(1);  // before anythin
 // (docs/wire.md, 2.1).
 inline constexpr uint32_t kAnswersPerAgreed = 4;
 
-// What was sent again lately, by PSN modulo. Made at the first loss.
+// What was sent again lately, by PSN modulo. Of a reliable pair that may send.
 struct Repetition {
   uint32_t psn = UINT32_MAX;  // whose place it is
   uint32_t mark = 0;          // sent_end at that time: what has this PSN was sent later

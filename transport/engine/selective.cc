@@ -148,15 +148,6 @@ void walk(Core& core, QueuePair& qp, uint32_t start) noexcept {
   core.make_ready(qp);
 }
 
-bool make_repetitions(RequesterState& req) noexcept {
-  try {
-    if (!req.repetitions) req.repetitions = std::make_unique<Repetitions>();
-  } catch (const std::bad_alloc&) {
-    return false;  // the measured timer does it
-  }
-  return true;
-}
-
 }  // namespace
 
 bool sacked(const QueuePair& qp, uint32_t psn) noexcept {
@@ -192,7 +183,6 @@ void forget_repairs(RequesterState& req) noexcept {
 }
 
 void note_repetition(RequesterState& req, uint32_t first, uint32_t end) noexcept {
-  if (!make_repetitions(req)) return;
   const uint32_t limit = psn_add(req.una_psn, kReorderPackets);
   if (psn_diff(end, limit) > 0) end = limit;
   for (uint32_t psn = first; psn_diff(end, psn) > 0; psn = psn_add(psn, 1))
@@ -252,7 +242,7 @@ void repair(Core& core, QueuePair& qp, uint32_t& to, uint32_t highest) noexcept 
   note_arrival(core, qp, highest);
   const bool farther = psn_diff(highest, to) > 0;
   const bool again = psn_diff(highest, req.oldest_mark) > 0;
-  if ((!farther && !again) || !make_repetitions(req)) return;
+  if (!farther && !again) return;
   const uint32_t start = again ? req.una_psn : to;
   if (farther) to = highest;
   if (!again && psn_add(start, 1) == highest && is_noted(qp, start)) return;
