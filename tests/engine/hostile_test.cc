@@ -55,7 +55,7 @@ TEST(Hostile, ARepairOfLongAgoIsForgotten) {
   }
   h.receive_ack(kSqPsn + 8);
   const RequesterState& req = h.qp->req;
-  for (const uint32_t psn : {req.requests_to, req.answers_to, req.oldest_mark})
+  for (const uint32_t psn : {req.requests_to, req.answers_to, req.oldest_mark, req.loss_mark})
     EXPECT_GE(wire::psn_diff(psn, req.una_psn), 0);
 }
 

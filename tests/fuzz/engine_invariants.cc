@@ -28,7 +28,7 @@ void check_numbers(const QueuePair& qp) {
   TBT_ASSERT(psn_diff(req.send_psn, req.una_psn) >= 0);
   TBT_ASSERT(psn_diff(req.sent_end, req.send_psn) >= 0);
   TBT_ASSERT(psn_diff(req.next_psn, req.sent_end) >= 0);
-  for (const uint32_t psn : {req.requests_to, req.answers_to, req.oldest_mark})
+  for (const uint32_t psn : {req.requests_to, req.answers_to, req.oldest_mark, req.loss_mark})
     TBT_ASSERT(psn_diff(psn, req.una_psn) >= 0);
   uint32_t marks = 0;
   for (uint64_t word : req.sacked) marks += static_cast<uint32_t>(std::popcount(word));

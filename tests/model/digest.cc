@@ -29,7 +29,8 @@ void add(Digest& d, const engine::RequesterState& req, Instant now) {
        {req.cursor, req.send_psn, req.next_psn, req.una_psn, req.sent_end, req.ssn, req.answers_due,
         req.answers_whole,
         req.read_psns, req.since_ack_req, req.credit_limit, req.timed_psn, req.window,
-        req.window_acked, req.repair_end, req.requests_to, req.answers_to, req.oldest_mark, req.fresh_cursor}) {
+        req.window_acked, req.repair_end, req.requests_to, req.answers_to, req.oldest_mark,
+        req.loss_mark, req.fresh_cursor}) {
     d.add(word);
   }
   for (const bool flag :

@@ -161,8 +161,7 @@ void time_request(Core& core, QueuePair& qp, uint32_t psn) noexcept;
 void note_progress(Core& core, QueuePair& qp, uint32_t acknowledged) noexcept;
 // Something just before `highest` has arrived, and what is missing before it has not.
 void note_arrival(Core& core, QueuePair& qp, uint32_t highest) noexcept;
-// So many packets were lost.
-void note_loss(Core& core, QueuePair& qp, uint32_t packets) noexcept;
+void note_loss(Core& core, QueuePair& qp) noexcept;
 // Something has arrived, though not what una_psn waits for: that is no silence.
 void note_news(Core& core, QueuePair& qp) noexcept;
 void handle_probe_timeout(Core& core, QueuePair& qp);

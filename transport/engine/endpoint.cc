@@ -92,7 +92,7 @@ void start_sending(const Core& core, QueuePair& qp,
   RequesterState& req = qp.req;
   req.window = core.options.window_packets;
   req.send_psn = req.next_psn = req.una_psn = req.sent_end = qp.attr.sq_psn;
-  req.requests_to = req.answers_to = req.oldest_mark = qp.attr.sq_psn;
+  req.requests_to = req.answers_to = req.oldest_mark = req.loss_mark = qp.attr.sq_psn;
   req.repetitions = std::move(repetitions);
   req.retries_left = qp.attr.retry_cnt;
   req.rnr_retries_left = qp.attr.rnr_retry;

@@ -80,6 +80,7 @@ struct RequesterState {
   uint32_t requests_to = 0;  // one past the highest request that the peer is known to have
   uint32_t answers_to = 0;   // one past the highest answer that came
   uint32_t oldest_mark = 0;  // no repetition that is still missing has an older one
+  uint32_t loss_mark = 0;    // sent_end when the window was last narrowed
   bool beyond = false;       // more is missing than can be noted
   std::unique_ptr<Repetitions> repetitions;
   uint32_t fresh_cursor = 0;  // the cursor of sent_end, while send_psn is before that

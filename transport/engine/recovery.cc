@@ -7,12 +7,9 @@
 // Such a repetition uses up no retry_cnt. While packets go on arriving behind a gap (selective.cc)
 // there is no silence, and an ACK timeout in which some did uses up none either.
 //
-// The window is narrowed by what is lost and widened by what arrives: a packet that was lost takes
-// one off, so many that arrived give it back. A receiver that cannot keep up loses more than that
-// and is not sent more than it takes; a cable that loses now and then keeps its window, which in
-// processes that share processors is the rate (a round trip is the scheduler's). Silence halves it.
-// What the peer has behind a gap is not in the window, so that it stays full while a gap is
-// repaired.
+// A loss narrows the window and progress widens it again (additive increase, multiplicative
+// decrease; RFC 5681): a receiver that cannot keep up is not sent more than it takes. What the peer
+// has behind a gap is not in the window, so that it stays full while a gap is repaired.
 #include <algorithm>
 #include <cstdlib>
 
@@ -27,8 +24,7 @@ using wire::psn_diff;
 
 constexpr Duration kProbeLeast = Duration::from_us(20);
 constexpr uint8_t kBackoffMost = 20;
-constexpr uint8_t kPatience = 2;     // probes before the interval doubles
-constexpr uint32_t kWidenEvery = 4;  // packets that arrived
+constexpr uint8_t kPatience = 2;  // probes before the interval doubles
 
 void measured(RequesterState& req, int64_t sample_ns) noexcept {
   if (req.srtt_ns == 0) {
@@ -71,8 +67,9 @@ void note_progress(Core& core, QueuePair& qp, uint32_t acknowledged) noexcept {
   }
   if (req.window >= core.options.window_packets) return;
   req.window_acked += acknowledged;
-  req.window = std::min(req.window + req.window_acked / kWidenEvery, core.options.window_packets);
-  req.window_acked %= kWidenEvery;
+  if (req.window_acked < req.window) return;
+  req.window_acked = 0;
+  ++req.window;
 }
 
 void note_arrival(Core& core, QueuePair& qp, uint32_t highest) noexcept {
@@ -82,11 +79,11 @@ void note_arrival(Core& core, QueuePair& qp, uint32_t highest) noexcept {
   if (sacked(qp, req.timed_psn)) measured(req, (core.now - req.timed_at).ns);
 }
 
-void note_loss(Core& core, QueuePair& qp, uint32_t packets) noexcept {
+void note_loss(Core& core, QueuePair& qp) noexcept {
   RequesterState& req = qp.req;
-  const uint32_t least = std::min(core.options.window_least, core.options.window_packets);
   req.window_acked = 0;
-  req.window = std::max(req.window - std::min(packets, req.window), least);
+  req.window =
+      std::max(req.window / 2, std::min(core.options.window_least, core.options.window_packets));
 }
 
 void note_news(Core& core, QueuePair& qp) noexcept {

@@ -247,7 +247,6 @@ void after_send(Core& core, QueuePair& qp, uint32_t psn) {
       req.sent_end = req.send_psn;
     } else {
       note_repetition(req, psn, req.send_psn);
-      if (req.repairing) note_loss(core, qp, 1);
     }
     if (req.ack_deadline.is_never() && req.probe_deadline.is_never()) arm_ack_timer(core, qp);
     return;
@@ -271,7 +270,7 @@ void rewind(Core& core, QueuePair& qp) noexcept {
   qp.req.send_psn = qp.req.una_psn;
   qp.req.rewound = true;
   qp.req.timing = false;
-  note_loss(core, qp, qp.req.window / 2);
+  note_loss(core, qp);
   core.make_ready(qp);
 }
 

@@ -177,7 +177,7 @@ void forget_all_sacked(QueuePair& qp) noexcept {
 
 // Left behind they would come to lie ahead of us, once half of the PSNs have passed.
 void forget_repairs(RequesterState& req) noexcept {
-  for (uint32_t* psn : {&req.requests_to, &req.answers_to, &req.oldest_mark}) {
+  for (uint32_t* psn : {&req.requests_to, &req.answers_to, &req.oldest_mark, &req.loss_mark}) {
     if (psn_diff(*psn, req.una_psn) < 0) *psn = req.una_psn;
   }
 }
@@ -246,7 +246,11 @@ void repair(Core& core, QueuePair& qp, uint32_t& to, uint32_t highest) noexcept 
   const uint32_t start = again ? req.una_psn : to;
   if (farther) to = highest;
   if (!again && psn_add(start, 1) == highest && is_noted(qp, start)) return;
-  core.last_loss = core.now;
+  if (psn_diff(highest, req.loss_mark) > 0) {
+    req.loss_mark = req.sent_end;
+    core.last_loss = core.now;
+    note_loss(core, qp);
+  }
   if (again) req.oldest_mark = req.sent_end;
   walk(core, qp, start);
 }
