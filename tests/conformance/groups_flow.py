@@ -3,7 +3,6 @@ offer one kind only. The programs must not notice."""
 import json
 import os
 import signal
-import time
 
 from harness import Fabric, expect, free_port, wait_until
 from perftest import run_perftest
@@ -45,7 +44,8 @@ def goes_on(fabric, what, wanted):
     port = free_port()
     command = ["ib_write_bw", "-F", "-p", port, "-D", "3", "-s", "65536"]
     server, client = fabric.start_pair(command, [*command, "127.0.0.1"], port)
-    time.sleep(1)
+    wait_until(lambda: client.time_of(r"#bytes") or not client.running(), 20, f"no start\n{client.output()}")
+    expect(client.running() and server.running(), f"ended too early\n{client.output()}\n{server.output()}")
     what()
     for program in (client, server):
         done = program.wait(30)
